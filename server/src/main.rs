@@ -1,0 +1,2 @@
+//! The gpulease binary.
+fn main() {}
