@@ -1,0 +1,21 @@
+//! Compiles the `.proto` files to Rust with protox, so that no `protoc` is needed, and keeps the
+//! descriptor set beside the code for reflection.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message as _;
+
+const FILES: [&str; 8] =
+    ["admin", "device", "error", "event", "lease", "lease_service", "metrics", "session"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let files = FILES.map(|name| format!("gpulease/v1/{name}.proto"));
+    for file in &files {
+        println!("cargo:rerun-if-changed={file}");
+    }
+    let descriptors = protox::compile(&files, ["."])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("gpulease_descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}
