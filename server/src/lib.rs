@@ -1,1 +1,4 @@
-//! Placeholder head, replaced by the first real code.
+//! The coordinator as a library; see ARCHITECTURE.md.
+
+/// The durable record of every batch of events.
+pub mod journal;

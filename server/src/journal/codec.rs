@@ -1,0 +1,83 @@
+//! How events and state become the bytes of a batch or a snapshot, and back.
+//!
+//! It promises one leading byte that names the format, and an error, never a guess, for bytes that it does not know or
+//! that have something left over. It leaves checksums to the journal and the meaning of the types to the core.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The format that `encode` writes: postcard, with the types of this release.
+const FORMAT_POSTCARD_1: u8 = 1;
+
+/// Why a value could not be encoded or decoded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodecError {
+    /// There is no format byte.
+    #[error("cannot decode a record: it is empty")]
+    Empty,
+    /// The format byte is of another release.
+    #[error(
+        "cannot decode a record: its format is {found}, this gpulease reads {FORMAT_POSTCARD_1}; start the release that wrote it"
+    )]
+    UnknownFormat {
+        /// The byte that was found.
+        found: u8,
+    },
+    /// The value does not fit the type.
+    #[error("cannot encode or decode a record")]
+    Postcard(#[from] postcard::Error),
+    /// Bytes remain after the value.
+    #[error("cannot decode a record: {bytes} bytes are left over")]
+    LeftOver {
+        /// How many.
+        bytes: usize,
+    },
+}
+
+/// Encodes a value behind its format byte.
+///
+/// # Errors
+/// `Postcard` if the type cannot be written by postcard (a defect of the type).
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
+    Ok(postcard::to_extend(value, vec![FORMAT_POSTCARD_1])?)
+}
+
+/// Decodes what `encode` wrote.
+///
+/// # Errors
+/// `Empty`, `UnknownFormat`, `LeftOver`, or `Postcard` if the bytes are not such a value.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let (format, rest) = bytes.split_first().ok_or(CodecError::Empty)?;
+    if *format != FORMAT_POSTCARD_1 {
+        return Err(CodecError::UnknownFormat { found: *format });
+    }
+    let (value, left) = postcard::take_from_bytes(rest)?;
+    if !left.is_empty() {
+        return Err(CodecError::LeftOver { bytes: left.len() });
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_comes_back_as_it_was() {
+        let value = (7_u64, "lease".to_owned(), vec![Some(1_i32), None]);
+        let bytes = encode(&value).unwrap();
+        assert_eq!(bytes[0], FORMAT_POSTCARD_1);
+        assert_eq!(decode::<(u64, String, Vec<Option<i32>>)>(&bytes).unwrap(), value);
+    }
+
+    #[test]
+    fn foreign_bytes_are_refused() {
+        let mut bytes = encode(&5_u32).unwrap();
+        assert!(matches!(decode::<u32>(&[]), Err(CodecError::Empty)));
+        assert!(matches!(decode::<u32>(&[9, 5]), Err(CodecError::UnknownFormat { found: 9 })));
+        assert!(matches!(decode::<String>(&[1, 200]), Err(CodecError::Postcard(_))));
+        bytes.push(0);
+        assert!(matches!(decode::<u32>(&bytes), Err(CodecError::LeftOver { bytes: 1 })));
+    }
+}

@@ -1,0 +1,69 @@
+//! The journal on a local disk: batches in sled 0.34.7, snapshots as plain files beside it.
+//!
+//! It promises the port's durability on the facts about sled that the head of `store` lists: a commit is one insert,
+//! one flush and one fdatasync. One process holds the directory, and damage or an unknown format refuses to open.
+//! `directory` owns the layout and the lock, `record` the bytes of a batch, `store` commits and reads, `snapshot_files`
+//! the snapshots. After a failed commit nothing here writes or syncs again: the process has to stop (house rule 4).
+
+mod directory;
+mod record;
+mod snapshot_files;
+mod store;
+
+use std::io::BufRead;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Archive, Journal, JournalError, Opened, Revision, portable};
+use store::Store;
+
+pub use record::RECORD_BYTES_MAX;
+
+/// Opens the journal in a data directory, which is created if it is not there.
+///
+/// # Errors
+/// `InUse`, `NotADirectory`, `PermissionDenied`, `ReadOnly`, `StorageFull` or `Io` for what the file system refuses;
+/// `UnknownFormat` and `Corrupt` for what must not be started on.
+pub fn open(path: impl AsRef<Path>) -> Result<Opened<SledJournal>, JournalError> {
+    let directory = directory::Directory::open(path.as_ref())?;
+    Opened::from_journal(SledJournal { store: Arc::new(Store::open(directory)?) })
+}
+
+/// Makes a journal in a data directory from an export; it appears whole or not at all. The caller then opens it and
+/// has the core do what P2 asks for after an import.
+///
+/// # Errors
+/// `NotEmpty` if there is a journal already; otherwise as `open` and `portable::import`.
+pub fn import(path: impl AsRef<Path>, from: &mut dyn BufRead) -> Result<(), JournalError> {
+    let aside = directory::Directory::create_aside(path.as_ref())?;
+    let mut journal = SledJournal { store: Arc::new(Store::open(aside.clone())?) };
+    portable::import(from, &mut journal)?;
+    drop(journal);
+    aside.publish()
+}
+
+/// The writer of a journal on disk. The directory is let go when this and every `Archive` of it are dropped.
+pub struct SledJournal {
+    store: Arc<Store>,
+}
+
+impl Journal for SledJournal {
+    fn append(&mut self, revision: Revision, batch: &[u8]) -> Result<(), JournalError> {
+        self.store.append(revision, batch)
+    }
+
+    fn last_revision(&self) -> Revision {
+        self.store.last_revision()
+    }
+
+    fn begin_at(&mut self, first: Revision) -> Result<(), JournalError> {
+        self.store.begin_at(first)
+    }
+
+    fn archive(&self) -> Arc<dyn Archive> {
+        Arc::<Store>::clone(&self.store)
+    }
+}
+
+#[cfg(test)]
+mod tests;
