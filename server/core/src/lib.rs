@@ -1,1 +1,25 @@
-//! Placeholder head, replaced by the first real code.
+//! The rules of gpulease: who gets which device, when, and for how long.
+//!
+//! Inputs and `now` go in; events and effects come out. State changes only by applying events, so that replay and
+//! live run are one code path; what must be guessed anew after a restart is soft state, kept apart.
+//! There is no IO here: no clock, no thread, no socket, no randomness, no float. Same inputs, same bytes.
+//!
+//! Start with [`lease`] (the states), [`event`] (the facts), then the scheduler.
+#![forbid(unsafe_code)]
+#![warn(
+    clippy::float_arithmetic,
+    clippy::iter_over_hash_type,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing
+)]
+
+pub mod event;
+pub mod id;
+pub mod input;
+pub mod inventory;
+pub mod lease;
+pub mod output;
+pub mod policy;
+pub mod request;
+pub mod time;
+pub mod view;

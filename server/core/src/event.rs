@@ -1,0 +1,160 @@
+//! Events: the facts that change the state, and all that the journal holds.
+//!
+//! State is the fold of the batches in order of revision. An event says what was decided, never why it would be
+//! decided again: applying one reads no policy, no soft state and no clock.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{DeviceId, LeaseId, Name, NodeId, Revision, Token},
+    inventory::{DeviceFacts, NodeFacts},
+    lease::{DropCause, EndReason, OpenCause},
+    request::Request,
+    time::Time,
+};
+
+/// When and in which batch an event stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct At {
+    /// The batch.
+    pub revision: Revision,
+    /// Its time.
+    pub time: Time,
+}
+
+/// All events of one revision: made durable together, seen together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Its number.
+    pub revision: Revision,
+    /// When it was decided.
+    pub time: Time,
+    /// What was decided.
+    pub events: Vec<Event>,
+}
+
+impl Batch {
+    /// When and in which batch its events stand.
+    #[must_use]
+    pub const fn at(&self) -> At {
+        At { revision: self.revision, time: self.time }
+    }
+}
+
+/// A fact that changes the state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// A node was seen for the first time, under the next free number.
+    NodeAdded {
+        /// What it is.
+        facts: Arc<NodeFacts>,
+    },
+    /// A node changed. A new boot id is a change too.
+    NodeChanged {
+        /// Which one.
+        node: NodeId,
+        /// What it is now.
+        facts: Arc<NodeFacts>,
+    },
+    /// A node was silent for too long.
+    NodeLost {
+        /// Which one.
+        node: NodeId,
+    },
+    /// A lost node was heard of.
+    NodeRecovered {
+        /// Which one.
+        node: NodeId,
+    },
+    /// A device was seen for the first time, under the next free number.
+    DeviceAdded {
+        /// Where it is.
+        node: NodeId,
+        /// What it is.
+        facts: Arc<DeviceFacts>,
+    },
+    /// A device's figures changed.
+    DeviceChanged {
+        /// Which one.
+        device: DeviceId,
+        /// What it is now.
+        facts: Arc<DeviceFacts>,
+    },
+    /// A device is gone, or unusable.
+    DeviceLost {
+        /// Which one.
+        device: DeviceId,
+        /// How.
+        detail: Name,
+    },
+    /// A lost device is back.
+    DeviceRecovered {
+        /// Which one.
+        device: DeviceId,
+    },
+    /// A lease was asked for; it is QUEUED until a grant, be that in the same batch.
+    Requested {
+        /// Its number.
+        lease: LeaseId,
+        /// What is asked for.
+        request: Arc<Request>,
+    },
+    /// A lease was granted.
+    Granted {
+        /// Which one.
+        lease: LeaseId,
+        /// Its token.
+        token: Token,
+        /// What it holds, in order of number.
+        devices: Box<[DeviceId]>,
+    },
+    /// Devices are kept for the first request of its priority (P10).
+    Kept {
+        /// Which request.
+        lease: LeaseId,
+        /// Which devices.
+        devices: Box<[DeviceId]>,
+        /// When the keep lapses.
+        lapses_at: Time,
+    },
+    /// They no longer are.
+    KeepDropped {
+        /// Which request.
+        lease: LeaseId,
+        /// Why.
+        cause: DropCause,
+        /// Nothing is kept for it before this time.
+        barred_until: Time,
+    },
+    /// A lease ended uncleanly: its part of each device is closed.
+    Reclaiming {
+        /// Which one.
+        lease: LeaseId,
+        /// Why.
+        reason: EndReason,
+        /// The same in words.
+        detail: Option<Arc<str>>,
+    },
+    /// What a former lease closed of a device is open again.
+    Opened {
+        /// Which device.
+        device: DeviceId,
+        /// The former lease.
+        lease: LeaseId,
+        /// Why.
+        cause: OpenCause,
+    },
+    /// A lease is over.
+    Ended {
+        /// Which one.
+        lease: LeaseId,
+        /// Why.
+        reason: EndReason,
+        /// The same in words.
+        detail: Option<Arc<str>>,
+    },
+    /// Nothing but the time of the batch (P5).
+    Checkpoint,
+}

@@ -1,0 +1,313 @@
+//! Nodes and devices: what they are, and what is held of them.
+//!
+//! Promises: every figure of use is the sum over the leases that hold the device, kept by applying events;
+//! what was merely measured (memory in use, silence) is soft state and lives apart.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{DeviceId, LeaseId, Name, NodeId, Token},
+    request::Share,
+    time::Time,
+};
+
+/// What a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// Its name, unique.
+    pub name: Name,
+    /// Changes with every boot: a new one proves that no process of the old one lives (P6).
+    pub boot_id: Name,
+    /// Labels for constraints.
+    pub labels: BTreeMap<Name, Name>,
+    /// All its CPU, in thousandths of a core.
+    pub host_cpu_millis: u64,
+    /// All its memory, in bytes.
+    pub host_memory_bytes: u64,
+}
+
+/// What a device is, and how much of it may be granted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceFacts {
+    /// The vendor's identifier, unique.
+    pub uuid: Name,
+    /// Its position on the node, for display.
+    pub index: u32,
+    /// Its address on the PCI bus, where known.
+    pub pci_address: Option<Name>,
+    /// The vendor.
+    pub vendor: Name,
+    /// The model.
+    pub model: Name,
+    /// Its compute capability, where it has one.
+    pub compute_capability: Option<(u32, u32)>,
+    /// All its memory, in bytes.
+    pub memory_total_bytes: u64,
+    /// Of these the driver's own.
+    pub memory_driver_bytes: u64,
+    /// A bound on what may be in use, in bytes; `None`: total − driver's own.
+    pub memory_limit_bytes: Option<u64>,
+    /// Kept back from leases, in bytes; foreign memory uses it up first (P8).
+    pub memory_reserve_bytes: u64,
+    /// How many equal concurrency shares it has.
+    pub slots: u32,
+    /// Its figures are exact at every moment, as a simulated device's are: no check after a release (P7).
+    pub answers_at_once: bool,
+}
+
+impl DeviceFacts {
+    /// min(limit, total − driver's own): the first term of P8, in bytes.
+    #[must_use]
+    pub fn memory_ceiling_bytes(&self) -> u64 {
+        let usable = self.memory_total_bytes.saturating_sub(self.memory_driver_bytes);
+        self.memory_limit_bytes.map_or(usable, |limit| limit.min(usable))
+    }
+}
+
+/// A node and what is held of its host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// What it is.
+    pub facts: Arc<NodeFacts>,
+    /// Its devices.
+    pub devices: Vec<DeviceId>,
+    /// It was silent for too long and has not come back (P13).
+    pub lost: bool,
+    /// When it was last known to be there, as far as the journal tells.
+    pub seen_at: Time,
+    /// Host CPU of the leases that hold its devices, in thousandths of a core.
+    pub host_cpu_used_millis: u64,
+    /// Host memory of the leases that hold its devices, in bytes.
+    pub host_memory_used_bytes: u64,
+}
+
+/// A part of a device that a former lease may still use (P6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    /// The former lease.
+    pub lease: LeaseId,
+    /// Its part.
+    pub share: Share,
+}
+
+/// A device and what is held of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// What it is.
+    pub facts: Arc<DeviceFacts>,
+    /// Where it is.
+    pub node: NodeId,
+    /// Why it is lost; `None`: it is not.
+    pub lost: Option<Name>,
+    /// The leases that hold it, in order of id, each with its share.
+    pub holding: BTreeMap<LeaseId, Share>,
+    /// How many of them hold it whole: 0 or 1.
+    pub exclusive: u32,
+    /// Slots they hold.
+    pub slots_used: u64,
+    /// Slots held by leases that asked for slots and no bytes: these count their share of the bytes too (P8).
+    pub slots_without_bytes: u64,
+    /// Bytes they hold.
+    pub memory_used_bytes: u64,
+    /// Parts that former leases may still use.
+    pub closed: Vec<Closed>,
+    /// The waiting request that it is kept for (P10).
+    pub kept_for: Option<LeaseId>,
+    /// The token of the newest grant on it (P2).
+    pub token: Token,
+}
+
+impl Device {
+    /// A device nobody holds.
+    #[must_use]
+    pub fn new(facts: Arc<DeviceFacts>, node: NodeId) -> Self {
+        Self {
+            facts,
+            node,
+            lost: None,
+            holding: BTreeMap::new(),
+            exclusive: 0,
+            slots_used: 0,
+            slots_without_bytes: 0,
+            memory_used_bytes: 0,
+            closed: Vec::new(),
+            kept_for: None,
+            token: Token(0),
+        }
+    }
+
+    /// Books a grant.
+    pub fn hold(&mut self, lease: LeaseId, share: Share, token: Token) {
+        self.holding.insert(lease, share);
+        self.token = token;
+        self.recount();
+    }
+
+    /// Books the end of a hold; answers what was held.
+    pub fn unhold(&mut self, lease: LeaseId) -> Option<Share> {
+        let share = self.holding.remove(&lease);
+        self.recount();
+        share
+    }
+
+    /// Nobody holds it, and no former lease may still use it.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        self.holding.is_empty() && self.closed.is_empty()
+    }
+
+    /// Slots that former leases may still use; a whole device counts all of them.
+    #[must_use]
+    pub fn slots_closed(&self) -> u64 {
+        let all = u64::from(self.facts.slots);
+        let slots = |share| match share {
+            Share::Exclusive => all,
+            Share::Part { .. } => u64::from(share.slots()),
+        };
+        self.closed.iter().map(|closed| slots(closed.share)).fold(0, u64::saturating_add)
+    }
+
+    /// Bytes that former leases may still use; a whole device counts all of them. A slot lease without bytes
+    /// counts its share of the ceiling.
+    #[must_use]
+    pub fn memory_closed_bytes(&self) -> u64 {
+        let ceiling = self.facts.memory_ceiling_bytes();
+        let bytes = |share| match share {
+            Share::Exclusive => ceiling,
+            Share::Part { memory_bytes: Some(bytes), .. } => bytes,
+            Share::Part { slots, .. } => {
+                part_of(ceiling, u64::from(slots.unwrap_or(0)), u64::from(self.facts.slots))
+            }
+        };
+        self.closed.iter().map(|closed| bytes(closed.share)).fold(0, u64::saturating_add)
+    }
+
+    /// The sums over `holding`, counted anew: a device has few holders, and a sum that is never adjusted by
+    /// differences cannot drift.
+    fn recount(&mut self) {
+        self.exclusive = 0;
+        (self.slots_used, self.slots_without_bytes, self.memory_used_bytes) = (0, 0, 0);
+        for share in self.holding.values() {
+            let slots = u64::from(share.slots());
+            match share {
+                Share::Exclusive => self.exclusive = self.exclusive.saturating_add(1),
+                Share::Part { memory_bytes: None, .. } => {
+                    self.slots_without_bytes = self.slots_without_bytes.saturating_add(slots);
+                }
+                Share::Part { .. } => {}
+            }
+            self.slots_used = self.slots_used.saturating_add(slots);
+            self.memory_used_bytes = self.memory_used_bytes.saturating_add(share.memory_bytes());
+        }
+    }
+}
+
+/// `whole × part / parts`, rounded down, without overflow; nothing of no parts.
+#[must_use]
+pub fn part_of(whole: u64, part: u64, parts: u64) -> u64 {
+    let product = u128::from(whole).saturating_mul(u128::from(part));
+    let share = product.checked_div(u128::from(parts)).unwrap_or(0);
+    u64::try_from(share).unwrap_or(u64::MAX)
+}
+
+/// All known nodes and devices. Nothing is ever removed: what is gone is lost, and keeps its number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    nodes: Vec<Node>,
+    devices: Vec<Device>,
+    node_names: BTreeMap<Name, NodeId>,
+    device_uuids: BTreeMap<Name, DeviceId>,
+}
+
+/// The most nodes: a snapshot of them stays within some megabytes.
+pub const NODES_MAX: usize = 16_384;
+/// The most devices: 16,384 nodes of 8.
+pub const DEVICES_KNOWN_MAX: usize = 131_072;
+
+impl Inventory {
+    /// The node of this number.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(id.0 as usize)
+    }
+
+    /// The same, to change it.
+    pub fn node_mut(&mut self, id: NodeId) -> Option<&mut Node> {
+        self.nodes.get_mut(id.0 as usize)
+    }
+
+    /// The device of this number.
+    #[must_use]
+    pub fn device(&self, id: DeviceId) -> Option<&Device> {
+        self.devices.get(id.0 as usize)
+    }
+
+    /// The same, to change it.
+    pub fn device_mut(&mut self, id: DeviceId) -> Option<&mut Device> {
+        self.devices.get_mut(id.0 as usize)
+    }
+
+    /// The number of the node of this name.
+    #[must_use]
+    pub fn node_named(&self, name: &str) -> Option<NodeId> {
+        self.node_names.get(name).copied()
+    }
+
+    /// The number of the device of this UUID.
+    #[must_use]
+    pub fn device_with(&self, uuid: &str) -> Option<DeviceId> {
+        self.device_uuids.get(uuid).copied()
+    }
+
+    /// All nodes, in order of number.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = (NodeId, &Node)> {
+        self.nodes.iter().enumerate().map(|(index, node)| (NodeId(number(index)), node))
+    }
+
+    /// All devices, in order of number.
+    pub fn devices(&self) -> impl ExactSizeIterator<Item = (DeviceId, &Device)> {
+        self.devices.iter().enumerate().map(|(index, device)| (DeviceId(number(index)), device))
+    }
+
+    /// The number the next new node gets.
+    #[must_use]
+    pub fn next_node(&self) -> NodeId {
+        NodeId(number(self.nodes.len()))
+    }
+
+    /// The number the next new device gets.
+    #[must_use]
+    pub fn next_device(&self) -> DeviceId {
+        DeviceId(number(self.devices.len()))
+    }
+
+    /// Adds a node under [`Self::next_node`].
+    pub fn add_node(&mut self, facts: Arc<NodeFacts>, now: Time) {
+        self.node_names.insert(facts.name.clone(), self.next_node());
+        self.nodes.push(Node {
+            facts,
+            devices: Vec::new(),
+            lost: false,
+            seen_at: now,
+            host_cpu_used_millis: 0,
+            host_memory_used_bytes: 0,
+        });
+    }
+
+    /// Adds a device under [`Self::next_device`]; answers false where its node is unknown.
+    pub fn add_device(&mut self, node: NodeId, facts: Arc<DeviceFacts>) -> bool {
+        let id = self.next_device();
+        let Some(home) = self.nodes.get_mut(node.0 as usize) else { return false };
+        home.devices.push(id);
+        self.device_uuids.insert(facts.uuid.clone(), id);
+        self.devices.push(Device::new(facts, node));
+        true
+    }
+}
+
+/// Both tables are bounded far below 2³² entries.
+fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}

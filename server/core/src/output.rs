@@ -1,0 +1,250 @@
+//! What a step gives back: events to make durable, and effects to let out once they are (P3).
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    event::Event,
+    id::{Caller, LeaseId, Name, Ticket, Token},
+    lease::EndReason,
+    request::InvalidField,
+    time::Span,
+    view::LeaseView,
+};
+
+/// Everything that a run of steps decided.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// To be made durable, in this order, as one batch.
+    pub events: Vec<Event>,
+    /// To be let out after that, in this order.
+    pub effects: Vec<Effect>,
+}
+
+/// An act to do after the commit.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Answers a request. A request that has to wait is answered twice: [`Answer::Queued`], then the end.
+    Reply {
+        /// Which request.
+        ticket: Ticket,
+        /// What.
+        reply: Result<Answer, Rejection>,
+    },
+    /// Tells a session of a lease of its holder that changed without its asking.
+    Changed {
+        /// The session.
+        caller: Caller,
+        /// The lease as it is now.
+        lease: Box<LeaseView>,
+    },
+    /// A newer session of the same holder took over: this one ends with ABORTED (P22).
+    SessionReplaced {
+        /// The older session.
+        caller: Caller,
+    },
+}
+
+/// A good answer.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The request waits; another answer follows.
+    Queued(Box<LeaseView>),
+    /// The lease that the request made, as it is now: ACTIVE, or whatever became of it (P16).
+    Lease(Box<LeaseView>),
+    /// The lease lives on.
+    Renewed {
+        /// Which one.
+        lease: LeaseId,
+        /// The token to use from now on.
+        token: Token,
+        /// For how long it now lives, at least.
+        remaining: Span,
+    },
+    /// The lease was released.
+    Released(Box<LeaseView>),
+    /// The lease was revoked.
+    Revoked(Box<LeaseView>),
+    /// The session is open; these are the holder's live leases, at most [`WELCOME_MAX`], the newest.
+    Welcome(Vec<LeaseView>),
+}
+
+/// The most leases told at the opening of a session: 10,000 × about 400 bytes are 4 MB, one message.
+pub const WELCOME_MAX: usize = 10_000;
+
+/// A polite no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// Nothing fits now, and the request may not wait.
+    NoCapacity,
+    /// The wait is over.
+    WaitOver {
+        /// How long it waited.
+        waited: Span,
+    },
+    /// No known node could satisfy it even when empty (P13).
+    Unsatisfiable(Box<Unsatisfiable>),
+    /// There was never an inventory, so nothing can be said yet.
+    InventoryUnknown,
+    /// As many requests wait as may.
+    QueueFull {
+        /// The bound.
+        max: usize,
+    },
+    /// As many leases live as may.
+    LeasesFull {
+        /// The bound.
+        max: usize,
+    },
+    /// As many services are known as may be.
+    ServicesFull {
+        /// The bound.
+        max: usize,
+    },
+    /// The token is not that of the newest grant.
+    StaleToken {
+        /// Which lease.
+        lease: LeaseId,
+        /// The token given; `None`: none was.
+        given: Option<Token>,
+    },
+    /// The lease has ended, or is RECLAIMING.
+    LeaseEnded {
+        /// Which lease.
+        lease: LeaseId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// The lease is still QUEUED: there is nothing to renew.
+    LeaseNotActive {
+        /// Which lease.
+        lease: LeaseId,
+    },
+    /// There is no such lease, or its record is gone.
+    LeaseNotFound {
+        /// Which lease.
+        lease: LeaseId,
+    },
+    /// The lease is somebody else's.
+    NotTheHolder {
+        /// Which lease.
+        lease: LeaseId,
+    },
+    /// Another live lease of the service has the name.
+    NameTaken {
+        /// The name.
+        name: Name,
+        /// That lease.
+        lease: LeaseId,
+    },
+    /// Another holder of the service uses the request id.
+    RequestIdTaken {
+        /// That holder's lease.
+        lease: LeaseId,
+    },
+    /// The holder used the request id for another request.
+    RequestIdReused {
+        /// The lease of the earlier request.
+        lease: LeaseId,
+    },
+    /// The request left the queue before it was granted.
+    Cancelled {
+        /// Which lease.
+        lease: LeaseId,
+    },
+    /// An operator revoked the request while it waited.
+    Revoked {
+        /// Which lease.
+        lease: LeaseId,
+        /// Why.
+        detail: Option<Arc<str>>,
+    },
+    /// The session was replaced, so that what it asked is not done (P22).
+    SessionReplaced,
+    /// A field is out of bounds; only the edge makes this one.
+    InvalidField(InvalidField),
+}
+
+/// Which constraint excludes how many devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unsatisfiable {
+    /// Devices known.
+    pub devices: usize,
+    /// Devices wanted.
+    pub wanted: u32,
+    /// Devices that would do each by itself.
+    pub suitable: usize,
+    /// The most of them on one node, where they have to be on one.
+    pub suitable_on_one_node: Option<usize>,
+    /// What excludes the others, each counted under the first thing that does.
+    pub excluded: Vec<(Exclusion, usize)>,
+}
+
+/// What can exclude a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exclusion {
+    /// Its node was not seen within the hour.
+    NotSeen,
+    /// The vendor.
+    Vendor,
+    /// The model.
+    Model,
+    /// The compute capability.
+    ComputeCapability,
+    /// It is not on the list of devices that may be taken.
+    DeviceAllow,
+    /// It is on the list of those that may not.
+    DeviceDeny,
+    /// Its node is not on the list of nodes that may be taken.
+    NodeAllow,
+    /// Its node is on the list of those that may not.
+    NodeDeny,
+    /// Its node lacks a label.
+    NodeLabels,
+    /// Its node has too little CPU.
+    HostCpu,
+    /// Its node has too little memory.
+    HostMemory,
+    /// It has too few slots.
+    Slots,
+    /// It has too little memory, even when empty.
+    Memory,
+}
+
+impl Exclusion {
+    /// The field of the request that speaks of it.
+    #[must_use]
+    pub const fn field(self) -> &'static str {
+        match self {
+            Self::NotSeen => "last seen within the hour",
+            Self::Vendor => "constraints.vendor",
+            Self::Model => "constraints.models",
+            Self::ComputeCapability => "constraints.compute_capability_min",
+            Self::DeviceAllow => "constraints.device_allow",
+            Self::DeviceDeny => "constraints.device_deny",
+            Self::NodeAllow => "constraints.node_allow",
+            Self::NodeDeny => "constraints.node_deny",
+            Self::NodeLabels => "constraints.node_labels",
+            Self::HostCpu => "constraints.host_cpu_millis",
+            Self::HostMemory => "constraints.host_memory_bytes",
+            Self::Slots => "ask.slots",
+            Self::Memory => "ask.memory_bytes",
+        }
+    }
+}
+
+impl fmt::Display for Unsatisfiable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} devices wanted, {} of {} known would do",
+            self.wanted, self.suitable, self.devices
+        )?;
+        if let Some(most) = self.suitable_on_one_node {
+            write!(f, ", {most} at most on one node")?;
+        }
+        for (exclusion, count) in &self.excluded {
+            write!(f, "; {} excludes {count}", exclusion.field())?;
+        }
+        Ok(())
+    }
+}
