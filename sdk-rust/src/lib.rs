@@ -1,1 +1,65 @@
-//! Placeholder head, replaced by the first real code.
+//! The Rust client of gpulease: durable, fenced leases on GPUs.
+//!
+//! A [`Client`] speaks to one coordinator over one session stream that reconnects and carries on by itself.
+//! [`Client::acquire`] gives a [`Lease`]: a guard that is renewed in the background, knows when it can no longer
+//! prove that it holds ([`Lease::lost`]), and releases when it is dropped.
+//!
+//! A lease alone is not mutual exclusion against a holder that stalls: check [`Lease::check`] before work that
+//! must not overlap, and pass [`Lease::fencing_token`] to whatever can refuse an older one.
+//!
+//! ```no_run
+//! use gpulease::{Client, LeaseRequest};
+//!
+//! # async fn example() -> Result<(), gpulease::Error> {
+//! let client = Client::connect("http://127.0.0.1:7475").await?;
+//! let lease = client.acquire(LeaseRequest::memory(8 << 30)).await?;
+//! println!("token {} on {}", lease.fencing_token(), lease.devices()[0].uuid);
+//! lease.release().await?;
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+mod builder;
+mod client;
+mod clock;
+mod convert;
+mod device;
+mod endpoint;
+mod error;
+mod event;
+mod events;
+mod held;
+mod info;
+mod keepalive;
+mod lease;
+mod link;
+mod metrics;
+mod pending;
+mod refusal;
+mod request;
+mod retry;
+mod session;
+mod state;
+mod status;
+mod unary;
+
+pub use builder::ClientBuilder;
+pub use client::Client;
+pub use device::{ComputeCapability, DeviceInfo, DeviceState};
+pub use endpoint::ENDPOINT_DEFAULT;
+pub use error::{Error, ErrorKind};
+pub use event::{
+    DeviceEvent, DeviceEventKind, Event, EventBatch, LeaseEvent, LeaseEventKind, NodeEvent,
+    NodeEventKind,
+};
+pub use events::EventStream;
+pub use held::LostReason;
+pub use info::{
+    Ask, EndReason, LeaseDetail, LeaseFact, LeaseInfo, LeaseState, LeasedDevice, ParseNameError,
+    Priority, Renewed,
+};
+pub use lease::Lease;
+pub use metrics::{Sample, SampleBatch, SampleStream};
+pub use request::{Constraints, LeaseFilter, LeaseRequest, Listing};
+pub use status::Status;

@@ -1,0 +1,156 @@
+//! Requests of a session that have no final answer yet, and what is told to whoever waits for them.
+
+use std::{sync::Arc, time::Duration};
+
+use gpulease_proto::v1::{self, session_request::Body};
+use tokio::sync::oneshot;
+
+use crate::{error::Error, held::Held, info::LeaseInfo};
+
+/// What a caller of acquire is told.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// It waits; the next answer comes through the receiver.
+    Queued(Box<LeaseInfo>, oneshot::Receiver<Answer>),
+    /// It is granted.
+    Granted(Arc<Held>),
+    /// The coordinator refused; here is the request back, to be repeated where that can help.
+    Refused(Error, Box<v1::AcquireRequest>),
+    /// The session failed for good, or all its tries are used up.
+    GaveUp(Error),
+}
+
+/// What a caller of release is told.
+pub(crate) type Released = Result<LeaseInfo, Error>;
+
+/// An answer on its way out of the session's lock.
+#[derive(Debug)]
+pub(crate) enum Delivery {
+    Acquire(oneshot::Sender<Answer>, Answer),
+    Release(oneshot::Sender<Released>, Released),
+}
+
+/// A request for a lease.
+#[derive(Debug)]
+pub(crate) struct PendingAcquire {
+    pub(crate) request: Box<v1::AcquireRequest>,
+    /// `None`: the caller is gone, and the lease must not come to live.
+    pub(crate) answer: Option<oneshot::Sender<Answer>>,
+    /// Known once it is queued.
+    pub(crate) lease_id: Option<u64>,
+    /// When it was first put on a stream, and when last.
+    pub(crate) sent: Option<(Duration, Duration)>,
+    /// After this it is not repeated any more.
+    pub(crate) deadline: Duration,
+    /// How often the session failed to open since it was made.
+    pub(crate) failures: u32,
+}
+
+/// A release.
+#[derive(Debug)]
+pub(crate) struct PendingRelease {
+    pub(crate) lease_id: u64,
+    pub(crate) fencing_token: Option<u64>,
+    /// `None`: nobody waits for the outcome.
+    pub(crate) answer: Option<oneshot::Sender<Released>>,
+    pub(crate) failures: u32,
+}
+
+/// A message of renewals.
+#[derive(Debug)]
+pub(crate) struct PendingRenewal {
+    pub(crate) lease_ids: Vec<u64>,
+    pub(crate) sent_at: Duration,
+}
+
+/// One request without its final answer.
+#[derive(Debug)]
+pub(crate) enum Pending {
+    Acquire(PendingAcquire),
+    Release(PendingRelease),
+    Renewal(PendingRenewal),
+}
+
+impl PendingAcquire {
+    /// From when the grant's remaining time counts: a moment that is surely not later than the coordinator's.
+    ///
+    /// The coordinator answered after the last time that this was sent; and it granted after having waited for
+    /// `waited`, which began after it was first sent.
+    pub(crate) fn counts_from(&self, waited: Duration) -> Duration {
+        let (first, last) = self.sent.unwrap_or_default();
+        last.max(first.saturating_add(waited))
+    }
+}
+
+impl Pending {
+    /// The message to send now. Renewals are built where they are sent and never repeated.
+    pub(crate) fn message(&mut self, now: Duration) -> Option<Body> {
+        match self {
+            Self::Acquire(acquire) => {
+                let first = acquire.sent.map_or(now, |(first, _)| first);
+                acquire.sent = Some((first, now));
+                Some(Body::Acquire((*acquire.request).clone()))
+            }
+            Self::Release(release) => Some(Body::Release(v1::ReleaseRequest {
+                lease_id: release.lease_id,
+                fencing_token: release.fencing_token,
+                service: String::new(),
+                holder: String::new(),
+            })),
+            Self::Renewal(_) => None,
+        }
+    }
+
+    /// The session failed to open once more: whether to give up on this one.
+    pub(crate) fn failed_again(&mut self, now: Duration, failures_max: u32) -> bool {
+        match self {
+            Self::Acquire(acquire) => {
+                acquire.failures += 1;
+                acquire.failures >= failures_max || now >= acquire.deadline
+            }
+            Self::Release(release) => {
+                release.failures += 1;
+                release.failures >= failures_max
+            }
+            Self::Renewal(_) => true,
+        }
+    }
+
+    /// What to tell whoever waits when the session cannot carry on with it.
+    pub(crate) fn give_up(self, error: &Error) -> Option<Delivery> {
+        match self {
+            Self::Acquire(acquire) => {
+                let error = error.clone().with_request_id(&acquire.request.request_id);
+                acquire.answer.map(|answer| Delivery::Acquire(answer, Answer::GaveUp(error)))
+            }
+            Self::Release(release) => {
+                release.answer.map(|answer| Delivery::Release(answer, Err(error.clone())))
+            }
+            Self::Renewal(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(first_seconds: u64, last_seconds: u64) -> PendingAcquire {
+        PendingAcquire {
+            request: Box::default(),
+            answer: None,
+            lease_id: None,
+            sent: Some((Duration::from_secs(first_seconds), Duration::from_secs(last_seconds))),
+            deadline: Duration::MAX,
+            failures: 0,
+        }
+    }
+
+    #[test]
+    fn a_grants_validity_counts_from_the_send_time_or_from_the_end_of_its_wait() {
+        let seconds = Duration::from_secs;
+        assert_eq!(sent(100, 100).counts_from(seconds(0)), seconds(100), "granted at once");
+        assert_eq!(sent(100, 100).counts_from(seconds(60)), seconds(160), "granted after a wait");
+        assert_eq!(sent(100, 190).counts_from(seconds(60)), seconds(190), "repeated after a break");
+    }
+}

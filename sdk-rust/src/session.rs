@@ -1,0 +1,305 @@
+//! One session of one holder, for all that a client asks (P22): what callers do to it.
+//!
+//! A caller's message goes from its own task straight onto the stream, and the answer from the reading task
+//! straight to the caller: no task stands between. The stream itself, its opening and its breaks are in `link.rs`.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use gpulease_proto::v1;
+use tokio::sync::{Notify, oneshot, watch};
+use tonic::transport::Channel;
+
+use crate::{
+    clock::Clock,
+    error::Error,
+    held::Held,
+    info::LeaseInfo,
+    keepalive, link,
+    pending::{Answer, Delivery, Released},
+    retry::Backoff,
+    state::State,
+};
+
+/// An acquire is not repeated for longer than its wait and this: the seeds' request timeout.
+const ANSWER_GRACE: Duration = Duration::from_secs(15);
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) service: String,
+    pub(crate) holder: String,
+}
+
+/// What the session's tasks and its callers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) identity: Identity,
+    pub(crate) channel: Channel,
+    pub(crate) clock: Clock,
+    state: Mutex<State>,
+    /// There is something to do for the task that keeps the stream.
+    pub(crate) wanted: Notify,
+    /// No handle is left, or the client was closed.
+    pub(crate) closing: Notify,
+    /// A lease is due earlier than the keep-alive thought.
+    pub(crate) attention: Notify,
+    /// Turns true when the session's tasks are done.
+    pub(crate) done: watch::Sender<bool>,
+}
+
+/// A session's handle. When the last one is dropped, what is pending is finished and the stream ends.
+#[derive(Debug)]
+pub(crate) struct Session(pub(crate) Arc<Shared>);
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.0.state().closing = true;
+        self.0.call_closing();
+    }
+}
+
+impl Session {
+    /// A session that opens its stream when it is first needed. Must be called within a tokio runtime.
+    pub(crate) fn new(channel: Channel, identity: Identity, clock: Clock) -> Arc<Self> {
+        let shared = Arc::new(Shared {
+            identity,
+            channel,
+            clock,
+            state: Mutex::default(),
+            wanted: Notify::new(),
+            closing: Notify::new(),
+            attention: Notify::new(),
+            done: watch::channel(false).0,
+        });
+        let keepalive = tokio::spawn(keepalive::run(Arc::clone(&shared)));
+        tokio::spawn(link::run(Arc::clone(&shared), keepalive));
+        Arc::new(Self(shared))
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.0.clock.now()
+    }
+
+    /// Asks for a lease until it is granted, refused for good, or the tries are used up.
+    pub(crate) async fn acquire(
+        &self,
+        request: v1::AcquireRequest,
+        wait: Duration,
+        mut on_queued: impl FnMut(&LeaseInfo) + Send,
+    ) -> Result<Arc<Held>, Error> {
+        let deadline = self.now().saturating_add(wait).saturating_add(ANSWER_GRACE);
+        let mut request = Box::new(request);
+        let mut backoff = Backoff::default();
+        loop {
+            let call = Call::start(&self.0, request, deadline)?;
+            let (error, returned) = match call.finish(&mut on_queued).await {
+                Answer::Granted(held) => return Ok(held),
+                Answer::Refused(error, request) => (error, request),
+                Answer::GaveUp(error) => return Err(error),
+                Answer::Queued(..) => return Err(Error::protocol("queued is no final answer")),
+            };
+            let pause = backoff.next(error.retry_after()).filter(|_| error.is_retryable());
+            let Some(pause) = pause.filter(|pause| self.now().saturating_add(*pause) < deadline)
+            else {
+                return Err(error);
+            };
+            tracing::debug!(%error, ?pause, "acquire refused, trying again");
+            tokio::time::sleep(pause).await;
+            request = returned;
+        }
+    }
+
+    /// Gives a lease back and waits for the answer. The release goes out even when the future is dropped.
+    pub(crate) fn release(&self, lease_id: u64, fencing_token: u64) -> oneshot::Receiver<Released> {
+        let (answer, receiver) = oneshot::channel();
+        self.0.give_back(lease_id, fencing_token, Some(answer));
+        receiver
+    }
+
+    /// Gives a lease back; nobody waits for the answer.
+    pub(crate) fn release_in_background(&self, lease_id: u64, fencing_token: u64) {
+        self.0.give_back(lease_id, fencing_token, None);
+    }
+
+    /// Stops renewing a lease.
+    pub(crate) fn forget(&self, lease_id: u64) {
+        self.0.state().forget(lease_id);
+    }
+
+    /// Ends the session for every handle: waits until releases on their way are answered, then every lease still
+    /// held is lost.
+    pub(crate) async fn close(&self) {
+        let mut done = self.0.done.subscribe();
+        let now = self.now();
+        let deliveries = self.0.state().close(now);
+        self.0.deliver(deliveries);
+        self.0.call_closing();
+        // An error would mean that the sender is gone, and `self` holds it.
+        let _ = done.wait_for(|done| *done).await;
+    }
+}
+
+impl Shared {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn call_closing(&self) {
+        self.closing.notify_one();
+        self.wanted.notify_one();
+    }
+
+    fn give_back(
+        &self,
+        lease_id: u64,
+        fencing_token: u64,
+        answer: Option<oneshot::Sender<Released>>,
+    ) {
+        let mut state = self.state();
+        state.forget(lease_id);
+        if let Some(error) = state.ended.clone() {
+            drop(state);
+            self.deliver(answer.map(|answer| Delivery::Release(answer, Err(error))));
+            return;
+        }
+        state.release(lease_id, Some(fencing_token), answer, self.clock.now());
+        let linked = state.link.is_some();
+        drop(state);
+        if !linked {
+            self.wanted.notify_one();
+        }
+    }
+
+    /// Hands answers to their callers, outside of the lock. A grant whose caller left in between is given back.
+    pub(crate) fn deliver(&self, deliveries: impl IntoIterator<Item = Delivery>) {
+        for delivery in deliveries {
+            match delivery {
+                Delivery::Acquire(answer, said) => {
+                    if let Err(Answer::Granted(held)) = answer.send(said) {
+                        self.give_back(held.id, held.fencing_token(), None);
+                    }
+                }
+                // Nobody is left to hear the outcome of a release: that is the caller's choice.
+                Delivery::Release(answer, said) => drop(answer.send(said)),
+            }
+        }
+    }
+
+    /// Does what the keep-alive has to do, and says how long it may sleep; `None`: until it is called.
+    pub(crate) fn keep_alive(&self) -> Option<Duration> {
+        let now = self.clock.now();
+        let next = self.state().keep_alive(now)?;
+        Some(next.saturating_sub(now))
+    }
+
+    /// A message of the coordinator. What can be converted is, before the lock is taken.
+    pub(crate) fn receive(&self, message: v1::SessionResponse) {
+        use v1::session_response::Body;
+        let (sequence, now) = (message.sequence, self.clock.now());
+        let info = |lease: Option<v1::Lease>| LeaseInfo::from(lease.unwrap_or_default());
+        let lock = || {
+            let mut state = self.state();
+            state.revision_seen = state.revision_seen.max(message.revision);
+            state
+        };
+        let delivery = match message.body {
+            Some(Body::Granted(granted)) => {
+                let info = info(granted.lease);
+                let mut state = lock();
+                let delivery = state.granted(sequence, info, now);
+                if state.is_due_before_wake() {
+                    self.attention.notify_one();
+                }
+                delivery
+            }
+            Some(Body::Released(released)) => {
+                let info = info(released.lease);
+                lock().released(sequence, info, now)
+            }
+            Some(Body::Queued(queued)) => {
+                let info = info(queued.lease);
+                lock().queued(sequence, info, now)
+            }
+            Some(Body::Renewed(renewed)) => {
+                lock().renewed(sequence, renewed, now);
+                None
+            }
+            Some(Body::Error(error)) => lock().refused(sequence, Error::from(error), now),
+            Some(Body::Changed(lease)) => {
+                lock().changed(LeaseInfo::from(lease));
+                None
+            }
+            Some(Body::Goodbye(goodbye)) => {
+                tracing::info!(reason = %goodbye.reason, "the coordinator is going away");
+                None
+            }
+            // A second welcome, or something that this release does not know.
+            Some(Body::Welcome(_)) | None => None,
+        };
+        self.deliver(delivery);
+    }
+}
+
+/// One try of an acquire. Dropping it before it is finished cancels the request.
+struct Call<'a> {
+    shared: &'a Shared,
+    sequence: u64,
+    answer: oneshot::Receiver<Answer>,
+    finished: bool,
+}
+
+impl<'a> Call<'a> {
+    fn start(
+        shared: &'a Shared,
+        request: Box<v1::AcquireRequest>,
+        deadline: Duration,
+    ) -> Result<Self, Error> {
+        let now = shared.clock.now();
+        let mut state = shared.state();
+        if let Some(error) = &state.ended {
+            return Err(error.clone());
+        }
+        let (sequence, answer) = state.acquire(request, deadline, now);
+        let linked = state.link.is_some();
+        drop(state);
+        if !linked {
+            shared.wanted.notify_one();
+        }
+        Ok(Self { shared, sequence, answer, finished: false })
+    }
+
+    async fn finish(mut self, on_queued: &mut (impl FnMut(&LeaseInfo) + Send)) -> Answer {
+        loop {
+            let answer = (&mut self.answer).await;
+            let answer = answer.unwrap_or_else(|_| Answer::GaveUp(Error::closed()));
+            let Answer::Queued(info, next) = answer else {
+                self.finished = true;
+                return answer;
+            };
+            self.answer = next;
+            on_queued(&info);
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        self.shared.state().abandon(self.sequence, self.shared.clock.now());
+        // A grant may have been said already, at once or behind a `queued` that nobody looked at.
+        self.answer.close();
+        let mut said = self.answer.try_recv();
+        while let Ok(Answer::Queued(_, mut next)) = said {
+            next.close();
+            said = next.try_recv();
+        }
+        if let Ok(Answer::Granted(held)) = said {
+            self.shared.give_back(held.id, held.fencing_token(), None);
+        }
+    }
+}
