@@ -1,4 +1,8 @@
 //! The coordinator as a library; see ARCHITECTURE.md.
 
+/// One thread that owns the state: the commit gate, the way in, the way out.
+pub mod actor;
+/// Coordinator time and wall time.
+pub mod clock;
 /// The durable record of every batch of events.
 pub mod journal;

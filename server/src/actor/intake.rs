@@ -1,0 +1,178 @@
+//! The way into the actor: one queue under a short lock, bounded by permits, with one wake-up for whatever waits.
+//!
+//! Promises: what one thread puts in comes out in that order; putting in never blocks; an ordinary input (acquire)
+//! never takes the room of an urgent one (renew, release, revoke, session). The order of work is `lanes`' matter.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::Thread,
+};
+
+use gpulease_core::{
+    id::{Caller, Name, Ticket},
+    input::Input,
+};
+
+use super::{health::SubmitError, message::ReplyTo, outbox::SessionOutbox, query::BoxedQuery};
+
+/// The most acquires that wait for the actor: at 20,000 a second that is 0.8 s of work, within every client's
+/// patience; at about 1 KiB each 16 MiB.
+pub const ORDINARY_INPUTS_MAX: usize = 16_384;
+/// The most renewals, releases and the like that wait: 100,000 leases renewed at once after a restart come over at
+/// most 4,096 requests in flight a session, so 16 such sessions; at about 250 bytes each 16 MiB.
+pub const URGENT_INPUTS_MAX: usize = 65_536;
+
+/// Which permits an input needs, and when it is stepped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// An acquire.
+    Ordinary,
+    /// A renewal, a release, a revocation, the opening of a session.
+    Urgent,
+    /// An observation, or the end of a caller: never refused.
+    Told,
+}
+
+impl Class {
+    pub(super) fn of(input: &Input) -> Self {
+        match input {
+            Input::Acquire { .. } => Self::Ordinary,
+            Input::Renew { .. }
+            | Input::Release { .. }
+            | Input::Revoke { .. }
+            | Input::SessionOpened { .. } => Self::Urgent,
+            Input::CallerGone { .. }
+            | Input::Observed { .. }
+            | Input::Sampled { .. }
+            | Input::Tick => Self::Told,
+        }
+    }
+}
+
+/// Something for the actor.
+pub(super) enum Message {
+    /// A request with the way back.
+    Request { ticket: Ticket, reply_to: ReplyTo, input: Input },
+    /// An input nobody waits for.
+    Told(Input),
+    /// A session to be told of changes.
+    Session { caller: Caller, outbox: SessionOutbox },
+    /// A question about committed state.
+    Query(BoxedQuery),
+    /// The end, on request.
+    Stop,
+}
+
+/// The queue and its permits.
+#[derive(Default)]
+pub(super) struct Intake {
+    waiting: Mutex<Waiting>,
+    ordinary: AtomicUsize,
+    urgent: AtomicUsize,
+    actor: OnceLock<Thread>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    messages: Vec<Message>,
+    /// The newest report of each node that is not taken yet; whole, so that it stands for all before it.
+    observed: BTreeMap<Name, Input>,
+    /// The newest measurements of each node, likewise.
+    sampled: BTreeMap<Name, Input>,
+    /// The actor is gone: nothing is taken any more.
+    closed: bool,
+}
+
+/// What the actor took out at once.
+#[derive(Default)]
+pub(super) struct Taken {
+    /// In order of arrival.
+    pub(super) messages: Vec<Message>,
+    /// Observations, then samples; the newest of each node.
+    pub(super) observations: Vec<Input>,
+}
+
+impl Intake {
+    /// Names the thread to wake.
+    pub(super) fn serve_from(&self, thread: Thread) {
+        // Set once, by the one actor of this intake.
+        let _ = self.actor.set(thread);
+    }
+
+    /// Takes a permit for an input of `class`.
+    pub(super) fn admit(&self, class: Class) -> Result<(), SubmitError> {
+        let (taken, max) = match class {
+            Class::Ordinary => (&self.ordinary, ORDINARY_INPUTS_MAX),
+            Class::Urgent => (&self.urgent, URGENT_INPUTS_MAX),
+            Class::Told => return Ok(()),
+        };
+        if taken.fetch_add(1, Ordering::Relaxed) < max {
+            return Ok(());
+        }
+        taken.fetch_sub(1, Ordering::Relaxed);
+        Err(SubmitError::Overloaded)
+    }
+
+    /// Gives permits back.
+    pub(super) fn readmit(&self, ordinary: usize, urgent: usize) {
+        self.ordinary.fetch_sub(ordinary, Ordering::Relaxed);
+        self.urgent.fetch_sub(urgent, Ordering::Relaxed);
+    }
+
+    /// Puts a message in; answers false where the actor is gone.
+    pub(super) fn put(&self, message: Message) -> bool {
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return false;
+        }
+        waiting.put(message);
+        drop(waiting);
+        // Costs a system call only if the actor sleeps.
+        if let Some(actor) = self.actor.get() {
+            actor.unpark();
+        }
+        true
+    }
+
+    /// Takes all there is; the buffers of `into`, which are empty, are used again.
+    pub(super) fn take(&self, into: &mut Taken) {
+        let mut waiting = self.lock();
+        std::mem::swap(&mut waiting.messages, &mut into.messages);
+        if !waiting.observed.is_empty() || !waiting.sampled.is_empty() {
+            into.observations.extend(std::mem::take(&mut waiting.observed).into_values());
+            into.observations.extend(std::mem::take(&mut waiting.sampled).into_values());
+        }
+    }
+
+    /// Takes nothing any more; what waits is dropped, and with it its way back.
+    pub(super) fn close(&self) {
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        let dropped = std::mem::take(&mut waiting.messages);
+        drop(waiting);
+        drop(dropped);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Every change under the lock is whole, even after a panic elsewhere.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn put(&mut self, message: Message) {
+        match message {
+            Message::Told(Input::Observed { node, devices }) => {
+                self.observed.insert(node.name.clone(), Input::Observed { node, devices });
+            }
+            Message::Told(Input::Sampled { node, samples }) => {
+                self.sampled.insert(node.clone(), Input::Sampled { node, samples });
+            }
+            other => self.messages.push(other),
+        }
+    }
+}
