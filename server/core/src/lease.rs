@@ -110,8 +110,6 @@ pub enum FactKind {
 /// Why devices are no longer kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DropCause {
-    /// The request was granted, or left the queue.
-    Settled,
     /// A request earlier in the order took them over.
     TakenOver,
     /// Another request is the first of this priority now.
@@ -160,6 +158,10 @@ pub struct Lease {
     pub keep_barred_until: Time,
     /// What happened to it, oldest first.
     pub history: Vec<Fact>,
+    /// Its request id still names it (P16).
+    pub remembered: bool,
+    /// Its record is among those kept for their own sake (P17).
+    pub recorded: bool,
 }
 
 impl Lease {
@@ -178,6 +180,8 @@ impl Lease {
             detail: None,
             keep_barred_until: Time::ZERO,
             history: Vec::with_capacity(3),
+            remembered: true,
+            recorded: true,
         };
         lease.record(at, FactKind::Requested);
         lease

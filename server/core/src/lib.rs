@@ -4,7 +4,7 @@
 //! live run are one code path; what must be guessed anew after a restart is soft state, kept apart.
 //! There is no IO here: no clock, no thread, no socket, no randomness, no float. Same inputs, same bytes.
 //!
-//! Start with [`lease`] (the states), [`event`] (the facts), then the scheduler.
+//! Start with [`lease`] (the states), [`event`] (the facts), then [`scheduler`].
 #![forbid(unsafe_code)]
 #![warn(
     clippy::float_arithmetic,
@@ -13,13 +13,20 @@
     clippy::indexing_slicing
 )]
 
+mod deadline;
 pub mod event;
 pub mod id;
 pub mod input;
 pub mod inventory;
+mod keeping;
 pub mod lease;
 pub mod output;
+mod placement;
 pub mod policy;
+mod queue;
 pub mod request;
+pub mod scheduler;
+mod soft;
+pub mod state;
 pub mod time;
 pub mod view;

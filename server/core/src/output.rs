@@ -158,6 +158,11 @@ pub enum Rejection {
         /// Why.
         detail: Option<Arc<str>>,
     },
+    /// A newer call took up the place in the queue by the same request id; its answer goes there.
+    Superseded {
+        /// Which lease.
+        lease: LeaseId,
+    },
     /// The session was replaced, so that what it asked is not done (P22).
     SessionReplaced,
     /// A field is out of bounds; only the edge makes this one.

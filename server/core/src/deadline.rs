@@ -1,0 +1,62 @@
+//! Deadlines as data: what is due when, on the scheduler's own time.
+//!
+//! An entry is a reminder, not the truth: whoever acts on it looks up whether it is still due, and sets another
+//! where it is not. So extending a lease touches no set.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    id::{DeviceId, LeaseId, NodeId},
+    time::Time,
+};
+
+/// What can become due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Deadline {
+    /// A node may have been silent for too long.
+    Silence(NodeId),
+    /// A lock delay may be over (P6).
+    LockDelay(DeviceId, LeaseId),
+    /// A TTL or lifetime may be over.
+    Expiry(LeaseId),
+    /// A wait may be over.
+    Wait(LeaseId),
+    /// A waiter's caller may have been away for too long (P11).
+    Away(LeaseId),
+    /// A waiter may have aged by one class (P10).
+    Aging(LeaseId),
+    /// A keep may lapse, or a bar to keeping end (P10).
+    Keep(LeaseId),
+}
+
+/// The set of them.
+#[derive(Debug, Default)]
+pub(crate) struct Deadlines {
+    entries: BTreeSet<(Time, Deadline)>,
+}
+
+impl Deadlines {
+    pub(crate) fn set(&mut self, at: Time, deadline: Deadline) {
+        if at < Time::NEVER {
+            self.entries.insert((at, deadline));
+        }
+    }
+
+    pub(crate) fn clear(&mut self, at: Time, deadline: Deadline) {
+        self.entries.remove(&(at, deadline));
+    }
+
+    pub(crate) fn first(&self) -> Option<Time> {
+        self.entries.first().map(|(at, _)| *at)
+    }
+
+    /// Takes out the first that is due.
+    pub(crate) fn take_due(&mut self, now: Time) -> Option<Deadline> {
+        let (at, deadline) = *self.entries.first()?;
+        if at > now {
+            return None;
+        }
+        self.entries.pop_first();
+        Some(deadline)
+    }
+}

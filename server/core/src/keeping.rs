@@ -1,0 +1,150 @@
+//! Keeping: devices set aside for the first request of a priority that does not fit, so that it does not starve (P10).
+//!
+//! It chooses the set with the fewest leases in its way, then the lowest index. The choice is an event, so that it
+//! stands until the request is granted or leaves, a request earlier in the order takes it over, something other than
+//! leases comes in its way, or it lapses.
+
+use crate::{
+    id::{DeviceId, NodeId},
+    inventory::{Device, Inventory},
+    lease::Lease,
+    placement::{Site, sorted},
+    request::{Request, Share},
+    state::State,
+    time::{Span, Time},
+};
+
+/// Devices to keep, and when what holds them is forecast to be over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Choice {
+    pub(crate) devices: Box<[DeviceId]>,
+    /// `None`: at least one lease in the way did not say how long it will hold.
+    pub(crate) forecast: Option<Time>,
+}
+
+impl Choice {
+    /// When the keep lapses: after `keep_max`, or when everything in its way should be gone, whichever is later.
+    pub(crate) fn lapses_at(&self, now: Time, keep_max: Span) -> Time {
+        let limit = now.after(keep_max);
+        self.forecast.map_or(limit, |forecast| forecast.max(limit))
+    }
+}
+
+/// What stands in the way on one device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Obstacle {
+    leases: usize,
+    device: DeviceId,
+    /// When it should be over; never, where nobody said.
+    until: Time,
+}
+
+/// Chooses devices for a request among those that `open` lets it keep.
+pub(crate) fn choose(
+    site: &Site<'_>,
+    state: &State,
+    request: &Request,
+    open: &dyn Fn(&Device) -> bool,
+) -> Option<Choice> {
+    let wanted = request.ask.devices as usize;
+    let mut all: Vec<Obstacle> = Vec::new();
+    let mut best: Option<(usize, Vec<Obstacle>)> = None;
+    for (_, node) in site.inventory.nodes() {
+        let mut here: Vec<Obstacle> = (node.devices.iter())
+            .filter_map(|id| obstacle(site, state, request, *id, open))
+            .collect();
+        here.sort_unstable();
+        if request.constraints.same_node {
+            here.truncate(wanted);
+            let count = total(&here);
+            if here.len() == wanted && best.as_ref().is_none_or(|(fewest, _)| count < *fewest) {
+                best = Some((count, here));
+            }
+        } else {
+            all.extend(here);
+        }
+    }
+    if !request.constraints.same_node {
+        all.sort_unstable();
+        all.truncate(wanted);
+        best = (all.len() == wanted).then(|| (total(&all), all));
+    }
+    let (_, chosen) = best?;
+    let until = chosen.iter().map(|obstacle| obstacle.until).max().unwrap_or(Time::ZERO);
+    let forecast = (until < Time::NEVER).then_some(until);
+    Some(Choice {
+        devices: sorted(chosen.into_iter().map(|obstacle| obstacle.device).collect()),
+        forecast,
+    })
+}
+
+fn total(obstacles: &[Obstacle]) -> usize {
+    obstacles.iter().map(|obstacle| obstacle.leases).fold(0, usize::saturating_add)
+}
+
+/// Whether leases alone keep a request from a device: were they gone, it would fit.
+pub(crate) fn only_leases_in_the_way(site: &Site<'_>, request: &Request, id: DeviceId) -> bool {
+    let Some(device) = site.inventory.device(id) else { return false };
+    let bare =
+        Device { lost: device.lost.clone(), ..Device::new(device.facts.clone(), device.node) };
+    site.exclusion(device, request).is_none()
+        && site.room(id, &bare).is_some_and(|room| room.fits(request.ask.share))
+}
+
+fn obstacle(
+    site: &Site<'_>,
+    state: &State,
+    request: &Request,
+    id: DeviceId,
+    open: &dyn Fn(&Device) -> bool,
+) -> Option<Obstacle> {
+    let device = site.inventory.device(id)?;
+    if !open(device) || !only_leases_in_the_way(site, request, id) {
+        return None;
+    }
+    let mut bare = device.clone();
+    let (mut leases, mut until) = (0usize, Time::ZERO);
+    let mut goes = |lease: Option<&Lease>| {
+        leases = leases.saturating_add(1);
+        until = until.max(lease.map_or(Time::NEVER, forecast_end));
+    };
+    for lease in removal_order(device) {
+        if site.room(id, &bare).is_some_and(|room| room.fits(request.ask.share)) {
+            break;
+        }
+        bare.closed.retain(|closed| closed.lease != lease);
+        bare.unhold(lease);
+        goes(state.lease(lease));
+    }
+    Some(Obstacle { leases, device: id, until })
+}
+
+/// The largest first: so the fewest have to go.
+fn removal_order(device: &Device) -> Vec<crate::id::LeaseId> {
+    let held = device.holding.iter().map(|(lease, share)| (*lease, *share));
+    let closed = device.closed.iter().map(|closed| (closed.lease, closed.share));
+    let mut all: Vec<_> = held.chain(closed).collect();
+    all.sort_by_key(|(lease, share)| (std::cmp::Reverse(weight(*share)), *lease));
+    all.into_iter().map(|(lease, _)| lease).collect()
+}
+
+fn weight(share: Share) -> (bool, u64, u32) {
+    (share == Share::Exclusive, share.memory_bytes(), share.slots())
+}
+
+/// When a lease should be over by what its holder expected; never, where it said nothing.
+fn forecast_end(lease: &Lease) -> Time {
+    match (lease.granted_at, lease.request.expected_duration) {
+        (Some(granted), Some(expected)) => granted.after(expected),
+        _ => Time::NEVER,
+    }
+}
+
+/// The nodes of a set of devices, each once.
+pub(crate) fn nodes_of(inventory: &Inventory, devices: &[DeviceId]) -> Vec<NodeId> {
+    let node = |id: &DeviceId| inventory.device(*id).map(|device| device.node);
+    let mut nodes: Vec<NodeId> = devices.iter().filter_map(node).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes
+}

@@ -1,0 +1,159 @@
+//! The scheduler: inputs in, events and effects out. One arm, one call.
+//!
+//! A batch is `begin`, any number of `step`s that share one `now`, and `finish`. Steps run to completion and cannot
+//! fail: a refusal is an effect, and an event that does not fit the state is a defect that stops the process.
+//! The rules are beside this file: `acquire`, `hold` (renew, release, revoke), `reclaim`, `serve` (the queue),
+//! `presence` (callers and sessions), `observe` (devices and nodes), `tick` (deadlines) and `show` (views).
+
+mod acquire;
+mod hold;
+mod observe;
+mod presence;
+mod reclaim;
+mod recover;
+mod serve;
+mod show;
+mod tick;
+
+use crate::{
+    event::{At, Batch, Event},
+    id::{Caller, Revision, Ticket},
+    input::Input,
+    output::{Answer, Effect, Output, Rejection},
+    placement::Site,
+    policy::Policy,
+    soft::Soft,
+    state::State,
+    time::Time,
+};
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Scheduler {
+    state: State,
+    soft: Soft,
+    policy: Policy,
+    at: At,
+}
+
+impl Scheduler {
+    /// Starts a batch at the shell's `now`. A gap since the step before extends every deadline (P4).
+    pub fn begin(&mut self, now: Time) {
+        let live = self.state.tally().live() > 0;
+        self.soft.clock.advance(now, live, &self.policy);
+        let revision = Revision(self.state.revision().0.saturating_add(1));
+        self.at = At { revision, time: self.soft.clock.now() };
+    }
+
+    /// Takes one input. Its events are applied to the state already when this returns.
+    pub fn step(&mut self, input: Input, out: &mut Output) {
+        if let Some(ticket) = self.refused(&input) {
+            reply(out, ticket, Err(Rejection::SessionReplaced));
+            return;
+        }
+        match input {
+            Input::Acquire { caller, ticket, request } => {
+                self.acquire(caller, ticket, request, out)
+            }
+            Input::Renew { ticket, lease, token, holder, .. } => {
+                let renewed = self.renew(lease, token, holder.as_ref());
+                reply(out, ticket, renewed);
+            }
+            Input::Release { ticket, lease, token, holder, .. } => {
+                let released = self.release(lease, token, holder.as_ref(), out);
+                reply(out, ticket, released);
+            }
+            Input::Revoke { ticket, lease, detail } => {
+                let revoked = self.revoke(lease, detail, out);
+                reply(out, ticket, revoked);
+            }
+            Input::SessionOpened { caller, ticket, holder } => {
+                self.open_session(caller, ticket, holder, out)
+            }
+            Input::CallerGone { caller } => self.caller_gone(caller, out),
+            Input::Observed { node, devices } => self.observe(&node, &devices, out),
+            Input::Sampled { node, samples } => self.sample(&node, samples, out),
+            Input::Tick => self.tick(out),
+        }
+        if self.soft.dirty {
+            self.serve(out);
+        }
+    }
+
+    /// Ends the batch: its events, to be made durable under the next revision; `None` where there are none.
+    pub fn finish(&mut self, out: &mut Output) -> Option<Batch> {
+        if out.events.is_empty() {
+            return None;
+        }
+        self.state.close(self.at);
+        let events = std::mem::take(&mut out.events);
+        Some(Batch { revision: self.at.revision, time: self.at.time, events })
+    }
+
+    /// When to feed [`Input::Tick`] at the latest, on the shell's time: the next deadline, or the heartbeat.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        let due = self.soft.deadlines.first().map(|own| self.soft.clock.shell(own));
+        let live = self.state.tally().live() > 0;
+        let beat = live.then(|| self.soft.clock.heartbeat(&self.policy));
+        [due, beat].into_iter().flatten().min()
+    }
+
+    /// The last finished batch.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.state.revision()
+    }
+
+    /// The state after the last step.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The scheduler's own time: the shell's less the gaps of P4. All times in views are on it.
+    #[must_use]
+    pub fn own_time(&self, shell: Time) -> Time {
+        self.soft.clock.own(shell)
+    }
+
+    /// The session that a replaced one's input belongs to is gone: nothing of it is done (P22).
+    fn refused(&self, input: &Input) -> Option<Ticket> {
+        let (Input::Acquire { caller, ticket, .. }
+        | Input::Renew { caller, ticket, .. }
+        | Input::Release { caller, ticket, .. }) = input
+        else {
+            return None;
+        };
+        let session = matches!(caller, Caller::Session(_));
+        (session && !self.soft.holders.contains_key(caller)).then_some(*ticket)
+    }
+
+    const fn now(&self) -> Time {
+        self.at.time
+    }
+
+    fn site(&self) -> Site<'_> {
+        Site {
+            inventory: self.state.inventory(),
+            measured: &self.soft.measured,
+            policy: &self.policy,
+            now: self.at.time,
+        }
+    }
+
+    /// Applies an event and books it for the journal.
+    ///
+    /// # Panics
+    /// The event does not fit the state: a defect, after which nothing may be decided any more.
+    fn emit(&mut self, event: Event, out: &mut Output) {
+        if let Err(defect) = self.state.apply(self.at, &event) {
+            panic!("defect, the coordinator stops: {defect}; event {event:?}");
+        }
+        out.events.push(event);
+    }
+}
+
+fn reply(out: &mut Output, ticket: Ticket, reply: Result<Answer, Rejection>) {
+    out.effects.push(Effect::Reply { ticket, reply });
+}

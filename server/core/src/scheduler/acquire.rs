@@ -1,0 +1,169 @@
+//! Asking for a lease: refused, repeated, granted at once, or queued.
+
+use std::sync::Arc;
+
+use super::{Scheduler, reply};
+use crate::{
+    deadline::Deadline,
+    event::Event,
+    id::{Caller, DeviceId, LeaseId, Ticket, Token},
+    lease::State as LeaseState,
+    output::{Answer, Output, Rejection},
+    queue::{OrderKey, Presence},
+    request::Request,
+    state::SERVICES_MAX,
+    time::{Span, Time},
+};
+
+impl Scheduler {
+    pub(super) fn acquire(
+        &mut self,
+        caller: Caller,
+        ticket: Ticket,
+        request: Arc<Request>,
+        out: &mut Output,
+    ) {
+        match self.earlier(&request) {
+            Ok(None) => {}
+            Ok(Some(lease)) => return self.repeat(lease, caller, ticket, &request, out),
+            Err(rejection) => return reply(out, ticket, Err(rejection)),
+        }
+        if let Err(rejection) = self.admissible(&request) {
+            return reply(out, ticket, Err(rejection));
+        }
+        let lease = LeaseId(self.state.last_lease.0.saturating_add(1));
+        let key = OrderKey::new(lease, request.priority, Span::ZERO, self.policy.aging_step);
+        let may_wait = request.wait > Span::ZERO;
+        let place = self.place_for(&request, key, may_wait);
+        if place.is_none() && !may_wait {
+            let unknown = self.state.inventory().nodes().len() == 0;
+            let rejection =
+                if unknown { Rejection::InventoryUnknown } else { Rejection::NoCapacity };
+            return reply(out, ticket, Err(rejection));
+        }
+        self.emit(Event::Requested { lease, request: request.clone() }, out);
+        if let Some(devices) = place {
+            self.drop_keeps_on(&devices, lease, out);
+            self.grant(lease, devices, out);
+            let view = self.lease_view_of(lease);
+            reply(out, ticket, Ok(Answer::Lease(Box::new(view))));
+        } else {
+            self.enqueue(key, caller, ticket, &request, out);
+        }
+    }
+
+    /// The lease that a repeated request id names (P16).
+    fn earlier(&self, request: &Request) -> Result<Option<LeaseId>, Rejection> {
+        let service = self.state.services().get(&request.holder.service);
+        let Some(id) =
+            service.and_then(|service| service.requests.get(&request.request_id).copied())
+        else {
+            return Ok(None);
+        };
+        let Some(lease) = self.state.lease(id) else { return Ok(None) };
+        if lease.request.holder != request.holder {
+            return if lease.state.live() {
+                Err(Rejection::RequestIdTaken { lease: id })
+            } else {
+                Ok(None)
+            };
+        }
+        if !lease.request.same_body(request) {
+            return Err(Rejection::RequestIdReused { lease: id });
+        }
+        Ok(Some(id))
+    }
+
+    /// Answers a repeated request: a waiter is taken up again with its place and age, unless the repeat may not wait.
+    fn repeat(
+        &mut self,
+        id: LeaseId,
+        caller: Caller,
+        ticket: Ticket,
+        request: &Request,
+        out: &mut Output,
+    ) {
+        let queued = self.state.lease(id).is_some_and(|lease| lease.state == LeaseState::Queued);
+        if queued && request.wait > Span::ZERO {
+            return self.reattach(id, caller, ticket, request.wait, out);
+        }
+        let view = self.lease_view_of(id);
+        reply(out, ticket, Ok(Answer::Lease(Box::new(view))));
+    }
+
+    /// Whether a new request may stand at all: names, bounds, and whether anything known could satisfy it.
+    fn admissible(&self, request: &Request) -> Result<(), Rejection> {
+        let service = self.state.services().get(&request.holder.service);
+        if service.is_none() && self.state.services().len() >= SERVICES_MAX {
+            return Err(Rejection::ServicesFull { max: SERVICES_MAX });
+        }
+        if let Some(name) = &request.name
+            && let Some(lease) = service.and_then(|service| service.names.get(name).copied())
+        {
+            return Err(Rejection::NameTaken { name: name.clone(), lease });
+        }
+        let tally = self.state.tally();
+        if tally.live() >= self.policy.live_max {
+            return Err(Rejection::LeasesFull { max: self.policy.live_max });
+        }
+        if request.wait > Span::ZERO && tally.queued >= self.policy.queued_max {
+            return Err(Rejection::QueueFull { max: self.policy.queued_max });
+        }
+        if self.state.inventory().nodes().len() == 0 {
+            return Ok(());
+        }
+        let report = self.site().unsatisfiable(request);
+        report.map_or(Ok(()), |report| Err(Rejection::Unsatisfiable(Box::new(report))))
+    }
+
+    fn enqueue(
+        &mut self,
+        key: OrderKey,
+        caller: Caller,
+        ticket: Ticket,
+        request: &Request,
+        out: &mut Output,
+    ) {
+        let id = key.lease;
+        let unknown = self.state.inventory().nodes().len() == 0;
+        let bound =
+            if unknown { self.policy.first_inventory_max } else { Span::from_millis(u64::MAX) };
+        let waits_until = self.now().after(request.wait.min(bound));
+        self.soft.queue.add(request, key, Presence::Present { caller, ticket }, waits_until);
+        self.soft.deadlines.set(waits_until, Deadline::Wait(id));
+        self.set_aging(key);
+        let view = self.lease_view_of(id);
+        reply(out, ticket, Ok(Answer::Queued(Box::new(view))));
+        self.keep_if_first(id, out);
+    }
+
+    pub(super) fn set_aging(&mut self, key: OrderKey) {
+        let Some(lease) = self.state.lease(key.lease) else { return };
+        let step = self.policy.aging_step;
+        let steps = self.now().since(lease.requested_at).whole(step);
+        if key.ages() && step > Span::ZERO {
+            let next = lease.requested_at.after(step.times(steps.saturating_add(1)));
+            self.soft.deadlines.set(next, Deadline::Aging(key.lease));
+        }
+    }
+
+    /// Grants: a new token, and the full TTL.
+    pub(super) fn grant(&mut self, lease: LeaseId, devices: Box<[DeviceId]>, out: &mut Output) {
+        let token = Token(self.state.token().0.saturating_add(1));
+        self.emit(Event::Granted { lease, token, devices }, out);
+        let expiry = self.expiry_from_now(lease);
+        self.soft.expiries.insert(lease, expiry);
+        self.soft.deadlines.set(expiry, Deadline::Expiry(lease));
+    }
+
+    /// When a lease expires if it is renewed now: after its TTL, or at the end of its lifetime.
+    pub(super) fn expiry_from_now(&self, id: LeaseId) -> Time {
+        let Some(lease) = self.state.lease(id) else { return self.now() };
+        let ttl_over = self.now().after(lease.request.ttl);
+        let lifetime_over = match (lease.granted_at, lease.request.lifetime_max) {
+            (Some(granted), Some(lifetime)) => granted.after(lifetime),
+            _ => Time::NEVER,
+        };
+        ttl_over.min(lifetime_over)
+    }
+}

@@ -1,0 +1,196 @@
+//! What is seen of nodes and devices: they come, change, fall silent, are lost and return (P12, P13).
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::Scheduler;
+use crate::{
+    deadline::Deadline,
+    event::Event,
+    id::{DeviceId, LeaseId, Name, NodeId},
+    input::{DeviceReport, DeviceSample},
+    inventory::{DEVICES_KNOWN_MAX, NODES_MAX, NodeFacts},
+    lease::{EndReason, OpenCause},
+    output::Output,
+    soft::Measurement,
+};
+
+impl Scheduler {
+    /// A node says what it is and has. A device that it had and does not name is lost; one that another node has is
+    /// left there.
+    pub(super) fn observe(
+        &mut self,
+        facts: &Arc<NodeFacts>,
+        reports: &[DeviceReport],
+        out: &mut Output,
+    ) {
+        let Some(node) = self.observe_node(facts, out) else { return };
+        let mut named = BTreeSet::new();
+        let mut changed = false;
+        for report in reports {
+            let Some((device, news)) = self.observe_device(node, report, out) else { continue };
+            named.insert(device);
+            changed |= news;
+        }
+        let missing = Some(Name::new("its node no longer names it"));
+        for device in self.devices_of(node) {
+            if !named.contains(&device) {
+                changed |= self.set_lost(device, missing.as_ref(), out);
+            }
+        }
+        if changed {
+            self.soft.dirty = true;
+            self.end_impossible(out);
+        }
+    }
+
+    fn observe_node(&mut self, facts: &Arc<NodeFacts>, out: &mut Output) -> Option<NodeId> {
+        let inventory = self.state.inventory();
+        let Some(node) = inventory.node_named(facts.name.as_str()) else {
+            if inventory.nodes().len() >= NODES_MAX {
+                return None;
+            }
+            let node = inventory.next_node();
+            self.emit(Event::NodeAdded { facts: facts.clone() }, out);
+            self.hear(node, out);
+            return Some(node);
+        };
+        let known = inventory.node(node)?.facts.clone();
+        if *known != **facts {
+            self.emit(Event::NodeChanged { node, facts: facts.clone() }, out);
+            self.soft.dirty = true;
+            if known.boot_id != facts.boot_id {
+                self.rebooted(node, out);
+            }
+        }
+        self.hear(node, out);
+        Some(node)
+    }
+
+    /// Books one device of a report; answers its number and whether anything about it is new.
+    fn observe_device(
+        &mut self,
+        node: NodeId,
+        report: &DeviceReport,
+        out: &mut Output,
+    ) -> Option<(DeviceId, bool)> {
+        let inventory = self.state.inventory();
+        let Some(device) = inventory.device_with(report.facts.uuid.as_str()) else {
+            if inventory.devices().len() >= DEVICES_KNOWN_MAX {
+                return None;
+            }
+            let device = inventory.next_device();
+            self.emit(Event::DeviceAdded { node, facts: report.facts.clone() }, out);
+            self.set_lost(device, report.lost.as_ref(), out);
+            return Some((device, true));
+        };
+        let known = inventory.device(device).filter(|known| known.node == node)?;
+        let mut changed = false;
+        if *known.facts != *report.facts {
+            self.emit(Event::DeviceChanged { device, facts: report.facts.clone() }, out);
+            changed = true;
+        }
+        changed |= self.set_lost(device, report.lost.as_ref(), out);
+        Some((device, changed))
+    }
+
+    /// Books that a device is lost or back; its leases end when it is lost (P12).
+    fn set_lost(&mut self, device: DeviceId, lost: Option<&Name>, out: &mut Output) -> bool {
+        let was = self.state.inventory().device(device).and_then(|device| device.lost.clone());
+        match (was, lost) {
+            (None, Some(detail)) => {
+                self.emit(Event::DeviceLost { device, detail: detail.clone() }, out);
+                self.end_holders(&[device], detail.as_str(), out);
+                true
+            }
+            (Some(_), None) => {
+                self.emit(Event::DeviceRecovered { device }, out);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends every lease that holds one of these devices.
+    fn end_holders(&mut self, devices: &[DeviceId], detail: &str, out: &mut Output) {
+        let mut holders: BTreeSet<LeaseId> = BTreeSet::new();
+        for device in devices.iter().filter_map(|id| self.state.inventory().device(*id)) {
+            holders.extend(device.holding.keys());
+        }
+        for lease in holders {
+            self.reclaim(lease, EndReason::DeviceLost, Some(Arc::from(detail)), out);
+        }
+    }
+
+    /// A new boot id: no process of the old boot lives, so that nothing stays closed there (P6).
+    fn rebooted(&mut self, node: NodeId, out: &mut Output) {
+        let devices = self.devices_of(node);
+        self.end_holders(&devices, "its node was rebooted", out);
+        for device in devices {
+            let closed = self.state.inventory().device(device).map(|device| device.closed.clone());
+            for part in closed.unwrap_or_default() {
+                self.open(device, part.lease, OpenCause::Reboot, out);
+            }
+        }
+    }
+
+    /// Measurements of a node's devices; they also prove that the node is there.
+    pub(super) fn sample(&mut self, node: &Name, samples: Vec<DeviceSample>, out: &mut Output) {
+        let Some(node) = self.state.inventory().node_named(node.as_str()) else { return };
+        self.hear(node, out);
+        for sample in samples {
+            let Some(device) = self.state.inventory().device_with(sample.uuid.as_str()) else {
+                continue;
+            };
+            let measurement = Measurement { at: self.now(), memory: sample.memory };
+            let news = self.soft.measured.sample(device, measurement, &self.policy);
+            self.soft.dirty |= news;
+        }
+    }
+
+    /// A node was heard of.
+    fn hear(&mut self, node: NodeId, out: &mut Output) {
+        let now = self.now();
+        let before = self.soft.measured.heard(node, now);
+        if before.is_none() {
+            self.soft
+                .deadlines
+                .set(now.after(self.policy.node_silent_max), Deadline::Silence(node));
+        }
+        let silent =
+            before.is_none_or(|before| now.since(before) > self.policy.node_unreachable_after);
+        if silent {
+            let devices = self.devices_of(node);
+            self.restart_lock_delays(&devices);
+            self.soft.dirty = true;
+        }
+        if self.state.inventory().node(node).is_some_and(|node| node.lost) {
+            self.emit(Event::NodeRecovered { node }, out);
+        }
+    }
+
+    /// A node may have been silent for too long: it is lost, with its leases; after an hour it is no longer known.
+    pub(super) fn silence_due(&mut self, node: NodeId, out: &mut Output) {
+        let Some(heard) = self.soft.measured.node(node) else { return };
+        let (lost_at, forgotten_at) =
+            (heard.after(self.policy.node_silent_max), heard.after(self.policy.node_known_for));
+        let lost = self.state.inventory().node(node).is_some_and(|node| node.lost);
+        let now = self.now();
+        if lost_at > now {
+            self.soft.deadlines.set(lost_at, Deadline::Silence(node));
+        } else if !lost {
+            self.emit(Event::NodeLost { node }, out);
+            let devices = self.devices_of(node);
+            self.end_holders(&devices, "its node was silent for too long", out);
+            self.soft.deadlines.set(forgotten_at, Deadline::Silence(node));
+        } else if forgotten_at > now {
+            self.soft.deadlines.set(forgotten_at, Deadline::Silence(node));
+        } else {
+            self.end_impossible(out);
+            self.soft.deadlines.set(now.after(self.policy.node_known_for), Deadline::Silence(node));
+        }
+    }
+
+    fn devices_of(&self, node: NodeId) -> Vec<DeviceId> {
+        self.state.inventory().node(node).map(|node| node.devices.clone()).unwrap_or_default()
+    }
+}

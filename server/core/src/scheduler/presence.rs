@@ -1,0 +1,136 @@
+//! Who is there: sessions, unary calls, and the waiters that belong to them (P11, P22).
+
+use std::sync::Arc;
+
+use super::{Scheduler, reply};
+use crate::{
+    deadline::Deadline,
+    event::Event,
+    id::{Caller, Holder, LeaseId, Ticket},
+    lease::{DropCause, EndReason},
+    output::{Answer, Effect, Output, Rejection, WELCOME_MAX},
+    queue::Presence,
+    time::{Span, Time},
+};
+
+impl Scheduler {
+    /// A newer session of a holder replaces the older one. Its waiters come back by their request ids.
+    pub(super) fn open_session(
+        &mut self,
+        caller: Caller,
+        ticket: Ticket,
+        holder: Holder,
+        out: &mut Output,
+    ) {
+        if let Some(older) = self.soft.sessions.get(&holder).copied() {
+            self.caller_gone(older, out);
+            out.effects.push(Effect::SessionReplaced { caller: older });
+        }
+        let newest = self.state.leases_of(&holder).rev().take(WELCOME_MAX);
+        let mut leases: Vec<LeaseId> = newest.map(|lease| lease.id).collect();
+        leases.reverse();
+        let leases = leases.into_iter().map(|id| self.lease_view_of(id)).collect();
+        self.soft.sessions.insert(holder.clone(), caller);
+        self.soft.holders.insert(caller, holder);
+        reply(out, ticket, Ok(Answer::Welcome(leases)));
+    }
+
+    /// A caller is gone: its waiters are skipped from now on, and removed after the session grace.
+    pub(super) fn caller_gone(&mut self, caller: Caller, out: &mut Output) {
+        if let Some(holder) = self.soft.holders.remove(&caller)
+            && self.soft.sessions.get(&holder) == Some(&caller)
+        {
+            self.soft.sessions.remove(&holder);
+        }
+        let until = self.now().after(self.policy.session_grace);
+        for lease in self.soft.queue.of_caller(caller) {
+            self.drop_keep(lease, DropCause::Away, Time::ZERO, out);
+            self.soft.queue.change(lease, |waiter| waiter.presence = Presence::Away { until });
+            self.soft.deadlines.set(until, Deadline::Away(lease));
+            // The next of its priority is the first now.
+            self.soft.dirty = true;
+        }
+    }
+
+    /// A repeated request takes up its place again; whoever waited for it before is told so.
+    pub(super) fn reattach(
+        &mut self,
+        id: LeaseId,
+        caller: Caller,
+        ticket: Ticket,
+        wait: Span,
+        out: &mut Output,
+    ) {
+        let waits_until = self.now().after(wait);
+        let mut before = None;
+        self.soft.queue.change(id, |waiter| {
+            before = Some(waiter.presence);
+            waiter.presence = Presence::Present { caller, ticket };
+            waiter.waits_until = waits_until;
+        });
+        if let Some(Presence::Present { ticket, .. }) = before {
+            reply(out, ticket, Err(Rejection::Superseded { lease: id }));
+        }
+        self.soft.deadlines.set(waits_until, Deadline::Wait(id));
+        self.soft.dirty = true;
+        let view = self.lease_view_of(id);
+        reply(out, ticket, Ok(Answer::Queued(Box::new(view))));
+    }
+
+    /// A waiter's caller may have been away for too long.
+    pub(super) fn away_due(&mut self, id: LeaseId, out: &mut Output) {
+        let Some(waiter) = self.soft.queue.waiter(id) else { return };
+        let (Presence::Away { until } | Presence::Expected { until }) = waiter.presence else {
+            return;
+        };
+        if until > self.now() {
+            return self.soft.deadlines.set(until, Deadline::Away(id));
+        }
+        let detail =
+            Some(Arc::from("its caller went away and did not come back within the session grace"));
+        self.leave_queue(id, EndReason::Cancelled, detail, Rejection::Cancelled { lease: id }, out);
+    }
+
+    /// A wait may be over, or the first inventory overdue (P13).
+    pub(super) fn wait_due(&mut self, id: LeaseId, out: &mut Output) {
+        let Some(waiter) = self.soft.queue.waiter(id) else { return };
+        let waits_until = waiter.waits_until;
+        let Some(lease) = self.state.lease(id) else { return };
+        let waited = self.now().since(lease.requested_at);
+        let unknown = self.state.inventory().nodes().len() == 0;
+        let rejection = if unknown && waited >= self.policy.first_inventory_max {
+            Rejection::InventoryUnknown
+        } else if waits_until > self.now() {
+            return self.soft.deadlines.set(waits_until, Deadline::Wait(id));
+        } else {
+            Rejection::WaitOver { waited }
+        };
+        self.leave_queue(id, EndReason::WaitOver, None, rejection, out);
+    }
+
+    /// QUEUED → ENDED; whoever waits is told.
+    pub(super) fn leave_queue(
+        &mut self,
+        id: LeaseId,
+        reason: EndReason,
+        detail: Option<Arc<str>>,
+        rejection: Rejection,
+        out: &mut Output,
+    ) {
+        let waiter = self.unqueue(id);
+        self.emit(Event::Ended { lease: id, reason, detail }, out);
+        // The next of its priority may be the first now, and what was kept for it is free.
+        self.soft.dirty = true;
+        if let Some(Presence::Present { ticket, .. }) = waiter {
+            reply(out, ticket, Err(rejection));
+        }
+    }
+
+    /// Takes a waiter out of the order and answers whether its caller was there.
+    pub(super) fn unqueue(&mut self, id: LeaseId) -> Option<Presence> {
+        let request = self.state.lease(id)?.request.clone();
+        let waiter = self.soft.queue.remove(&request, id)?;
+        self.soft.deadlines.clear(waiter.waits_until, Deadline::Wait(id));
+        Some(waiter.presence)
+    }
+}

@@ -1,0 +1,105 @@
+//! Unclean ends: what a lease held stays closed, device by device, until it is safe (P6).
+//!
+//! Safe is, in this release: the lock delay is over on a node that is reachable; the node has a new boot id; the
+//! holder released late on a device whose figures are exact. Proof by processes comes with real devices.
+
+use std::sync::Arc;
+
+use super::Scheduler;
+use crate::{
+    deadline::Deadline,
+    event::Event,
+    id::{DeviceId, LeaseId},
+    lease::{EndReason, OpenCause, State as LeaseState},
+    output::{Effect, Output},
+};
+
+impl Scheduler {
+    /// ACTIVE → RECLAIMING. The holder is told where it has a session.
+    pub(super) fn reclaim(
+        &mut self,
+        id: LeaseId,
+        reason: EndReason,
+        detail: Option<Arc<str>>,
+        out: &mut Output,
+    ) {
+        self.emit(Event::Reclaiming { lease: id, reason, detail }, out);
+        self.soft.expiries.remove(&id);
+        let devices = self.state.lease(id).map(|lease| lease.devices.clone()).unwrap_or_default();
+        for device in devices {
+            self.close_for_lock_delay(device, id);
+        }
+        // Host resources are free at once, and other parts of the devices may wait for nothing but this.
+        self.soft.dirty = true;
+        self.tell(id, out);
+    }
+
+    /// Tells the session of a lease's holder how the lease is.
+    pub(super) fn tell(&self, id: LeaseId, out: &mut Output) {
+        let Some(lease) = self.state.lease(id) else { return };
+        if let Some(caller) = self.soft.sessions.get(&lease.request.holder) {
+            let lease = Box::new(self.lease_view_of(id));
+            out.effects.push(Effect::Changed { caller: *caller, lease });
+        }
+    }
+
+    pub(super) fn close_for_lock_delay(&mut self, device: DeviceId, lease: LeaseId) {
+        self.soft.closed_at.insert((device, lease), self.now());
+        let over = self.now().after(self.policy.lock_delay);
+        self.soft.deadlines.set(over, Deadline::LockDelay(device, lease));
+    }
+
+    /// A lock delay may be over. Time in which the node could not be reached does not count.
+    pub(super) fn lock_delay_due(&mut self, device: DeviceId, lease: LeaseId, out: &mut Output) {
+        let Some(closed_at) = self.soft.closed_at.get(&(device, lease)).copied() else { return };
+        let Some(node) = self.state.inventory().device(device).map(|device| device.node) else {
+            return;
+        };
+        let over = closed_at.after(self.policy.lock_delay);
+        if !self.site().reachable(node) {
+            self.close_for_lock_delay(device, lease);
+        } else if over > self.now() {
+            self.soft.deadlines.set(over, Deadline::LockDelay(device, lease));
+        } else {
+            self.open(device, lease, OpenCause::LockDelay, out);
+        }
+    }
+
+    /// A node was silent and is heard of again: the lock delays on it count anew from here.
+    pub(super) fn restart_lock_delays(&mut self, devices: &[DeviceId]) {
+        let now = self.now();
+        for device in devices {
+            let all = (*device, LeaseId(0))..=(*device, LeaseId(u64::MAX));
+            for (_, closed_at) in self.soft.closed_at.range_mut(all) {
+                *closed_at = now;
+            }
+        }
+    }
+
+    /// Opens what a lease left closed of a device, if it did; the last one ends the lease.
+    pub(super) fn open(
+        &mut self,
+        device: DeviceId,
+        id: LeaseId,
+        cause: OpenCause,
+        out: &mut Output,
+    ) {
+        if self.soft.closed_at.remove(&(device, id)).is_none() {
+            return;
+        }
+        self.emit(Event::Opened { device, lease: id, cause }, out);
+        self.soft.dirty = true;
+        self.end_if_open(id, out);
+    }
+
+    /// RECLAIMING → ENDED, once no device is closed any more.
+    fn end_if_open(&mut self, id: LeaseId, out: &mut Output) {
+        let Some(lease) = self.state.lease(id) else { return };
+        let LeaseState::Reclaiming(reason) = lease.state else { return };
+        if lease.devices.iter().any(|device| self.soft.closed_at.contains_key(&(*device, id))) {
+            return;
+        }
+        self.emit(Event::Ended { lease: id, reason, detail: None }, out);
+        self.tell(id, out);
+    }
+}

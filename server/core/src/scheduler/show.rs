@@ -1,0 +1,162 @@
+//! Views: what the world sees between two batches.
+
+use std::ops::Bound;
+
+use super::Scheduler;
+use crate::{
+    id::{DeviceId, LeaseId, NodeId},
+    inventory::Device,
+    lease::{Lease, State as LeaseState},
+    time::{Span, Time},
+    view::{Counts, DeviceCondition, DeviceName, DeviceView, LeaseHistory, LeaseView},
+};
+
+impl Scheduler {
+    /// One lease, or its record, with what happened to it.
+    #[must_use]
+    pub fn lease(&self, id: LeaseId) -> Option<LeaseHistory> {
+        let lease = self.state.lease(id)?;
+        Some(LeaseHistory { lease: self.lease_view(lease), facts: lease.history.clone() })
+    }
+
+    /// At most `limit` leases behind `after` that `keep` keeps, in order of number.
+    pub fn leases(
+        &self,
+        after: LeaseId,
+        limit: usize,
+        keep: impl Fn(&Lease) -> bool,
+    ) -> Vec<LeaseView> {
+        let behind = (Bound::Excluded(after), Bound::Unbounded);
+        let leases = self.state.leases().range(behind).map(|(_, lease)| lease);
+        leases.filter(|lease| keep(lease)).take(limit).map(|lease| self.lease_view(lease)).collect()
+    }
+
+    /// One device.
+    #[must_use]
+    pub fn device(&self, uuid: &str) -> Option<DeviceView> {
+        let id = self.state.inventory().device_with(uuid)?;
+        Some(self.device_view(id, self.state.inventory().device(id)?))
+    }
+
+    /// At most `limit` devices behind `after`, of one node or of all, in order of node and number.
+    #[must_use]
+    pub fn devices(
+        &self,
+        after: Option<DeviceId>,
+        limit: usize,
+        node: Option<&str>,
+    ) -> Vec<(DeviceId, DeviceView)> {
+        let inventory = self.state.inventory();
+        let first = after.and_then(|id| inventory.device(id)).map(|device| device.node);
+        let wanted = |id: NodeId, name: &str| {
+            node.is_none_or(|wanted| wanted == name) && first.is_none_or(|first| first <= id)
+        };
+        let nodes = inventory.nodes().filter(|(id, node)| wanted(*id, node.facts.name.as_str()));
+        let ids = nodes.flat_map(|(id, node)| {
+            let skip = after.filter(|_| first == Some(id));
+            node.devices
+                .iter()
+                .copied()
+                .filter(move |device| skip.is_none_or(|skip| *device > skip))
+        });
+        let view = |id: DeviceId| Some((id, self.device_view(id, inventory.device(id)?)));
+        ids.filter_map(view).take(limit).collect()
+    }
+
+    /// The coordinator in figures.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let inventory = self.state.inventory();
+        let tally = self.state.tally();
+        let site = self.site();
+        let available = |(id, device): &(DeviceId, &Device)| {
+            site.condition(*id, device) == DeviceCondition::Available
+        };
+        Counts {
+            nodes: inventory.nodes().len(),
+            devices: inventory.devices().len(),
+            devices_available: inventory.devices().filter(available).count(),
+            queued: tally.queued,
+            active: tally.active,
+            reclaiming: tally.reclaiming,
+            ended: self.state.leases().len().saturating_sub(tally.live()),
+            sessions: self.soft.sessions.len(),
+            token: self.state.token(),
+        }
+    }
+
+    /// A lease that is known to be there.
+    pub(super) fn lease_view_of(&self, id: LeaseId) -> LeaseView {
+        self.lease_view(
+            self.state.lease(id).expect("the step in progress has just used this lease"),
+        )
+    }
+
+    fn lease_view(&self, lease: &Lease) -> LeaseView {
+        let names = |ids: &[DeviceId]| ids.iter().filter_map(|id| self.device_name(*id)).collect();
+        let closed = |device: &DeviceName| self.soft.closed_at.contains_key(&(device.id, lease.id));
+        let (mut devices, mut closed_devices) = (Vec::new(), Vec::new());
+        match lease.state {
+            LeaseState::Active => devices = names(&lease.devices),
+            LeaseState::Reclaiming(_) => {
+                closed_devices = names(&lease.devices);
+                closed_devices.retain(closed);
+            }
+            LeaseState::Queued | LeaseState::Ended(_) => {}
+        }
+        let waiter = self.soft.queue.waiter(lease.id);
+        let keep = self.state.keeps().values().find(|keep| keep.lease == lease.id);
+        LeaseView {
+            id: lease.id,
+            request: lease.request.clone(),
+            state: lease.state,
+            token: lease.token,
+            devices,
+            closed: closed_devices,
+            kept: keep.map(|keep| names(&keep.devices)).unwrap_or_default(),
+            requested_at: lease.requested_at,
+            granted_at: lease.granted_at,
+            ended_at: lease.ended_at,
+            detail: lease.detail.clone(),
+            remaining: self.remaining(lease),
+            queue_position: waiter.map_or(0, |waiter| self.soft.queue.position(waiter.key) as u64),
+            seen_at: self.now(),
+        }
+    }
+
+    fn remaining(&self, lease: &Lease) -> Option<Span> {
+        let until: Time = match lease.state {
+            LeaseState::Active => self.soft.expiries.get(&lease.id).copied()?,
+            LeaseState::Queued => self.soft.queue.waiter(lease.id)?.waits_until,
+            LeaseState::Reclaiming(_) | LeaseState::Ended(_) => return None,
+        };
+        Some(until.since(self.now()))
+    }
+
+    fn device_name(&self, id: DeviceId) -> Option<DeviceName> {
+        let device = self.state.inventory().device(id)?;
+        let node = self.state.inventory().node(device.node)?;
+        Some(DeviceName { id, node: node.facts.name.clone(), facts: device.facts.clone() })
+    }
+
+    fn device_view(&self, id: DeviceId, device: &Device) -> DeviceView {
+        let site = self.site();
+        let node = self.state.inventory().node(device.node);
+        let measured = self.soft.measured.device(id);
+        let condition = site.condition(id, device);
+        let free = site.memory_free_bytes(id, device);
+        DeviceView {
+            node: node.map_or_else(|| "".into(), |node| node.facts.name.clone()),
+            device: device.clone(),
+            condition,
+            memory_used_bytes: measured.and_then(|sample| Some(sample.memory.as_ref()?.used_bytes)),
+            memory_foreign_bytes: site.foreign_bytes(id),
+            memory_free_bytes: if condition == DeviceCondition::Available {
+                free
+            } else {
+                free.map(|_| 0)
+            },
+            sample_age: measured.map(|sample| self.now().since(sample.at)),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Deadlines that are due, at most [`DUE_PER_TICK_MAX`] at a time, so that no input waits long behind them.
+
+use std::sync::Arc;
+
+use super::Scheduler;
+use crate::{
+    deadline::Deadline,
+    event::Event,
+    id::LeaseId,
+    lease::{EndReason, State as LeaseState},
+    output::{Output, Rejection},
+    queue::OrderKey,
+};
+
+/// The most deadlines handled by one tick: 256 expiries of one device each are some 8 KiB of journal.
+const DUE_PER_TICK_MAX: usize = 256;
+
+impl Scheduler {
+    pub(super) fn tick(&mut self, out: &mut Output) {
+        for _ in 0..DUE_PER_TICK_MAX {
+            let Some(deadline) = self.soft.deadlines.take_due(self.now()) else { break };
+            match deadline {
+                Deadline::Silence(node) => self.silence_due(node, out),
+                Deadline::LockDelay(device, lease) => self.lock_delay_due(device, lease, out),
+                Deadline::Expiry(lease) => self.expiry_due(lease, out),
+                Deadline::Wait(lease) => self.wait_due(lease, out),
+                Deadline::Away(lease) => self.away_due(lease, out),
+                Deadline::Aging(lease) => self.aging_due(lease),
+                Deadline::Keep(lease) => self.keep_due(lease, out),
+            }
+        }
+        self.checkpoint(out);
+    }
+
+    /// A TTL or lifetime may be over. After a gap, renewals that waited it out come first (P4).
+    fn expiry_due(&mut self, id: LeaseId, out: &mut Output) {
+        let Some(expiry) = self.soft.expiries.get(&id).copied() else { return };
+        let due = expiry.max(self.soft.clock.quiet_until);
+        if due > self.now() {
+            return self.soft.deadlines.set(due, Deadline::Expiry(id));
+        }
+        let Some(lease) = self.state.lease(id) else { return };
+        let lifetime = lease.granted_at.zip(lease.request.lifetime_max);
+        let lived =
+            lifetime.is_some_and(|(granted, lifetime)| granted.after(lifetime) <= self.now());
+        let detail = if lived {
+            "its longest lifetime is over".to_owned()
+        } else {
+            format!("it was not renewed for {}", lease.request.ttl)
+        };
+        self.reclaim(id, EndReason::Expired, Some(Arc::from(detail)), out);
+    }
+
+    /// A waiter may stand higher in the order now.
+    fn aging_due(&mut self, id: LeaseId) {
+        let Some(lease) = self.state.lease(id).filter(|lease| lease.state == LeaseState::Queued)
+        else {
+            return;
+        };
+        let waited = self.now().since(lease.requested_at);
+        let key = OrderKey::new(id, lease.request.priority, waited, self.policy.aging_step);
+        self.soft.queue.change(id, |waiter| waiter.key = key);
+        self.set_aging(key);
+        self.soft.dirty = true;
+    }
+
+    /// Makes the time durable now and then, while leases live (P5).
+    fn checkpoint(&mut self, out: &mut Output) {
+        let since = self.now().since(self.state.time());
+        if out.events.is_empty() && self.state.tally().live() > 0 && since >= self.policy.checkpoint
+        {
+            self.emit(Event::Checkpoint, out);
+        }
+    }
+
+    /// Requests that nothing known can satisfy any more leave the queue (P13).
+    pub(super) fn end_impossible(&mut self, out: &mut Output) {
+        let waiters: Vec<LeaseId> = self.soft.queue.all().collect();
+        for id in waiters {
+            let Some(lease) = self.state.lease(id) else { continue };
+            let Some(report) = self.site().unsatisfiable(&lease.request) else { continue };
+            let detail = Some(Arc::from(report.to_string()));
+            let rejection = Rejection::Unsatisfiable(Box::new(report));
+            self.leave_queue(id, EndReason::Unsatisfiable, detail, rejection, out);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Soft state: what applying events never reads, and a restart sets to the worst case.
+//!
+//! Renewal deadlines, measurements, sessions and the queue's order. After a restart every lease has its full TTL,
+//! no device is measured, no session is open and every waiter is expected back (P4, P11).
+
+use std::collections::BTreeMap;
+
+use crate::{
+    deadline::Deadlines,
+    id::{Caller, DeviceId, Holder, LeaseId, NodeId},
+    input::MemoryReading,
+    policy::Policy,
+    queue::Queue,
+    time::{Span, Time},
+};
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub(crate) struct Soft {
+    pub(crate) clock: Clock,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) queue: Queue,
+    /// When each ACTIVE lease expires unless renewed.
+    pub(crate) expiries: BTreeMap<LeaseId, Time>,
+    /// The session of each holder, and the holder of each session.
+    pub(crate) sessions: BTreeMap<Holder, Caller>,
+    pub(crate) holders: BTreeMap<Caller, Holder>,
+    pub(crate) measured: Measured,
+    /// When each closed part was closed, or its node was last found silent: the lock delay counts from here.
+    pub(crate) closed_at: BTreeMap<(DeviceId, LeaseId), Time>,
+    /// Something may fit now that did not before.
+    pub(crate) dirty: bool,
+}
+
+/// The scheduler's own time: the shell's, less the gaps in which nothing could be heard (P4).
+///
+/// Taking a gap out of the time extends every deadline by it, without touching one.
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    /// The shell's time of the newest step.
+    raw: Time,
+    /// All gaps together.
+    stalled: Span,
+    /// Nothing expires before this time: inputs that waited out a gap come first.
+    pub(crate) quiet_until: Time,
+}
+
+impl Clock {
+    /// Starts at the shell's `raw`, which is also the first time.
+    pub(crate) fn start(raw: Time) -> Self {
+        Self { raw, ..Self::default() }
+    }
+
+    /// Goes on to the shell's `raw`; a gap counts while leases live.
+    pub(crate) fn advance(&mut self, raw: Time, live: bool, policy: &Policy) {
+        let gap = raw.since(self.raw);
+        self.raw = self.raw.max(raw);
+        if live && gap > policy.gap_max {
+            self.stalled = self.stalled.plus(gap);
+            self.quiet_until = self.now().after(policy.heartbeat);
+        }
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.raw.before(self.stalled)
+    }
+
+    /// A moment of the shell's time on this one.
+    pub(crate) fn own(&self, raw: Time) -> Time {
+        raw.before(self.stalled)
+    }
+
+    /// A moment of this time on the shell's.
+    pub(crate) fn shell(&self, own: Time) -> Time {
+        own.after(self.stalled)
+    }
+
+    /// When the next heartbeat is due, on the shell's time.
+    pub(crate) fn heartbeat(&self, policy: &Policy) -> Time {
+        self.raw.after(policy.heartbeat)
+    }
+}
+
+/// What was measured.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    devices: Vec<Option<Measurement>>,
+    nodes: Vec<Option<Time>>,
+}
+
+/// The newest sample of a device.
+#[derive(Clone, Debug)]
+pub(crate) struct Measurement {
+    pub(crate) at: Time,
+    pub(crate) memory: Option<MemoryReading>,
+}
+
+impl Measured {
+    pub(crate) fn device(&self, id: DeviceId) -> Option<&Measurement> {
+        self.devices.get(id.0 as usize)?.as_ref()
+    }
+
+    /// Books a sample; answers whether anything but its time is new.
+    pub(crate) fn sample(&mut self, id: DeviceId, sample: Measurement, policy: &Policy) -> bool {
+        let slot = grow(&mut self.devices, id.0 as usize);
+        let fresh = |old: &Measurement| sample.at.since(old.at) <= policy.sample_age_max;
+        let news = slot.as_ref().is_none_or(|old| old.memory != sample.memory || !fresh(old));
+        *slot = Some(sample);
+        news
+    }
+
+    /// When a node was last heard of in this run.
+    pub(crate) fn node(&self, id: NodeId) -> Option<Time> {
+        self.nodes.get(id.0 as usize).copied().flatten()
+    }
+
+    /// Books that a node was heard of; answers when it was before.
+    pub(crate) fn heard(&mut self, id: NodeId, at: Time) -> Option<Time> {
+        grow(&mut self.nodes, id.0 as usize).replace(at)
+    }
+}
+
+fn grow<T>(list: &mut Vec<Option<T>>, index: usize) -> &mut Option<T> {
+    while list.len() <= index {
+        list.push(None);
+    }
+    list.get_mut(index).expect("the list was just made longer than the index")
+}

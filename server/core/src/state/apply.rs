@@ -1,0 +1,279 @@
+//! What each event does to the state. One arm, one call; every call books what it changes in every index at once.
+
+use std::sync::Arc;
+
+use super::{Keep, Service, State};
+use crate::{
+    event::{At, Event},
+    id::{DeviceId, LeaseId, NodeId, Token},
+    inventory::{Closed, DeviceFacts, NodeFacts},
+    lease::{DropCause, EndReason, FactKind, Lease, OpenCause, State as LeaseState},
+    request::{Priority, Request},
+    time::Time,
+};
+
+/// What does not fit, in words.
+type Fit<T = ()> = Result<T, String>;
+
+impl State {
+    pub(super) fn apply_event(&mut self, at: At, event: &Event) -> Fit {
+        match event {
+            Event::NodeAdded { facts } => self.node_added(at, facts),
+            Event::NodeChanged { node, facts } => self.node_changed(at, *node, facts),
+            Event::NodeLost { node } => self.node_lost(at, *node, true),
+            Event::NodeRecovered { node } => self.node_lost(at, *node, false),
+            Event::DeviceAdded { node, facts } => self.device_added(*node, facts),
+            Event::DeviceChanged { device, facts } => self.device_changed(*device, facts),
+            Event::DeviceLost { device, detail } => {
+                self.device(*device)?.lost = Some(detail.clone());
+                Ok(())
+            }
+            Event::DeviceRecovered { device } => {
+                self.device(*device)?.lost = None;
+                Ok(())
+            }
+            Event::Requested { lease, request } => self.requested(at, *lease, request),
+            Event::Granted { lease, token, devices } => self.granted(at, *lease, *token, devices),
+            Event::Kept { lease, devices, lapses_at } => self.kept(at, *lease, devices, *lapses_at),
+            Event::KeepDropped { lease, cause, barred_until } => {
+                self.keep_dropped(at, *lease, *cause, *barred_until)
+            }
+            Event::Reclaiming { lease, reason, detail } => {
+                self.reclaiming(at, *lease, *reason, detail.as_ref())
+            }
+            Event::Opened { device, lease, cause } => self.opened(at, *device, *lease, *cause),
+            Event::Ended { lease, reason, detail } => {
+                self.ended(at, *lease, *reason, detail.as_ref())
+            }
+            Event::Checkpoint => Ok(()),
+        }
+    }
+
+    fn node_added(&mut self, at: At, facts: &Arc<NodeFacts>) -> Fit {
+        if self.inventory.node_named(facts.name.as_str()).is_some() {
+            return Err(format!("node {} is known already", facts.name));
+        }
+        self.inventory.add_node(facts.clone(), at.time);
+        Ok(())
+    }
+
+    fn node_changed(&mut self, at: At, node: NodeId, facts: &Arc<NodeFacts>) -> Fit {
+        let known =
+            self.inventory.node_mut(node).ok_or_else(|| format!("node {node} is unknown"))?;
+        known.facts = facts.clone();
+        known.seen_at = at.time;
+        Ok(())
+    }
+
+    fn node_lost(&mut self, at: At, node: NodeId, lost: bool) -> Fit {
+        let known =
+            self.inventory.node_mut(node).ok_or_else(|| format!("node {node} is unknown"))?;
+        known.lost = lost;
+        known.seen_at = at.time;
+        Ok(())
+    }
+
+    fn device_added(&mut self, node: NodeId, facts: &Arc<DeviceFacts>) -> Fit {
+        if self.inventory.device_with(facts.uuid.as_str()).is_some() {
+            return Err(format!("device {} is known already", facts.uuid));
+        }
+        let added = self.inventory.add_device(node, facts.clone());
+        added.then_some(()).ok_or_else(|| format!("node {node} is unknown"))
+    }
+
+    fn device_changed(&mut self, device: DeviceId, facts: &Arc<DeviceFacts>) -> Fit {
+        self.device(device)?.facts = facts.clone();
+        Ok(())
+    }
+
+    fn requested(&mut self, at: At, id: LeaseId, request: &Arc<Request>) -> Fit {
+        if id <= self.last_lease {
+            return Err(format!("lease {id} was numbered before"));
+        }
+        self.last_lease = id;
+        let service = self.services.entry(request.holder.service.clone()).or_default();
+        service.holders.entry(request.holder.name.clone()).or_default().insert(id);
+        if let Some(name) = &request.name {
+            service.names.insert(name.clone(), id);
+        }
+        service.requests.insert(request.request_id.clone(), id);
+        self.tally.moved(None, LeaseState::Queued);
+        self.leases.insert(id, Lease::new(id, request.clone(), at));
+        Ok(())
+    }
+
+    fn granted(&mut self, at: At, id: LeaseId, token: Token, devices: &[DeviceId]) -> Fit {
+        if token <= self.last_token {
+            return Err(format!("token {token} is not above {}", self.last_token));
+        }
+        self.drop_keep_of(id);
+        let lease = self.enter(id, LeaseState::Active, &[LeaseState::Queued])?;
+        (lease.token, lease.granted_at, lease.devices) = (token, Some(at.time), devices.into());
+        lease.record(at, FactKind::Granted(token));
+        let share = lease.request.ask.share;
+        self.last_token = token;
+        for device in devices {
+            self.device(*device)?.hold(id, share, token);
+        }
+        self.book_host(id, true)
+    }
+
+    fn kept(&mut self, at: At, id: LeaseId, devices: &[DeviceId], lapses_at: Time) -> Fit {
+        let lease = self.lease_mut(id)?;
+        lease.record(at, FactKind::Kept);
+        let priority = lease.request.priority;
+        for device in devices {
+            let device = self.device(*device)?;
+            if let Some(other) = device.kept_for {
+                return Err(format!("device {} is kept for lease {other}", device.facts.uuid));
+            }
+            device.kept_for = Some(id);
+        }
+        let keep = Keep { lease: id, devices: devices.into(), lapses_at };
+        match self.keeps.insert(priority, keep) {
+            Some(other) => Err(format!("lease {} keeps devices at this priority", other.lease)),
+            None => Ok(()),
+        }
+    }
+
+    fn keep_dropped(&mut self, at: At, id: LeaseId, cause: DropCause, barred_until: Time) -> Fit {
+        let lease = self.lease_mut(id)?;
+        lease.record(at, FactKind::KeepDropped(cause));
+        lease.keep_barred_until = barred_until;
+        self.drop_keep_of(id);
+        Ok(())
+    }
+
+    fn reclaiming(
+        &mut self,
+        at: At,
+        id: LeaseId,
+        reason: EndReason,
+        detail: Option<&Arc<str>>,
+    ) -> Fit {
+        let lease = self.enter(id, LeaseState::Reclaiming(reason), &[LeaseState::Active])?;
+        lease.detail = detail.cloned();
+        lease.record(at, FactKind::Reclaiming(reason));
+        self.book_host(id, false)?;
+        self.free_name(id);
+        for device in self.held(id) {
+            let device = self.device(device)?;
+            if let Some(share) = device.unhold(id) {
+                device.closed.push(Closed { lease: id, share });
+            }
+        }
+        Ok(())
+    }
+
+    fn opened(&mut self, at: At, device: DeviceId, id: LeaseId, cause: OpenCause) -> Fit {
+        self.device(device)?.closed.retain(|closed| closed.lease != id);
+        if let Some(lease) = self.leases.get_mut(&id) {
+            lease.record(at, FactKind::Opened(device, cause));
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, at: At, id: LeaseId, reason: EndReason, detail: Option<&Arc<str>>) -> Fit {
+        self.drop_keep_of(id);
+        if self.lease_mut(id)?.state == LeaseState::Active {
+            self.book_host(id, false)?;
+            for device in self.held(id) {
+                self.device(device)?.unhold(id);
+            }
+        }
+        self.free_name(id);
+        let from = [LeaseState::Queued, LeaseState::Active, LeaseState::Reclaiming(reason)];
+        let lease = self.enter(id, LeaseState::Ended(reason), &from)?;
+        lease.ended_at = Some(at.time);
+        lease.detail = detail.cloned().or_else(|| lease.detail.take());
+        lease.record(at, FactKind::Ended(reason));
+        lease.history.shrink_to_fit();
+        let (granted, holder) = (lease.granted_at.is_some(), lease.request.holder.name.clone());
+        if let Some(service) = self.service_of(id)
+            && let Some(leases) = service.holders.get_mut(&holder)
+        {
+            leases.remove(&id);
+            if leases.is_empty() {
+                service.holders.remove(&holder);
+            }
+        }
+        self.file(id, granted);
+        Ok(())
+    }
+
+    /// Moves a lease to a state from one of those that may come before it.
+    fn enter(&mut self, id: LeaseId, to: LeaseState, from: &[LeaseState]) -> Fit<&mut Lease> {
+        let lease = self.leases.get_mut(&id).ok_or_else(|| format!("lease {id} is unknown"))?;
+        if !from.contains(&lease.state) {
+            return Err(format!("lease {id} is {:?} and cannot become {to:?}", lease.state));
+        }
+        self.tally.moved(Some(lease.state), to);
+        lease.state = to;
+        Ok(lease)
+    }
+
+    /// Books what a lease takes of the hosts of its devices, or gives it back.
+    fn book_host(&mut self, id: LeaseId, take: bool) -> Fit {
+        let request = self.lease_mut(id)?.request.clone();
+        let (cpu, memory) =
+            (request.constraints.host_cpu_millis, request.constraints.host_memory_bytes);
+        if cpu == 0 && memory == 0 {
+            return Ok(());
+        }
+        let mut nodes = Vec::new();
+        for device in self.held(id) {
+            nodes.push(self.device(device)?.node);
+        }
+        nodes.sort_unstable();
+        nodes.dedup();
+        for node in nodes {
+            let node =
+                self.inventory.node_mut(node).ok_or_else(|| format!("node {node} is unknown"))?;
+            let book = if take { u64::saturating_add } else { u64::saturating_sub };
+            node.host_cpu_used_millis = book(node.host_cpu_used_millis, cpu);
+            node.host_memory_used_bytes = book(node.host_memory_used_bytes, memory);
+        }
+        Ok(())
+    }
+
+    fn drop_keep_of(&mut self, id: LeaseId) {
+        let of = |keep: &Keep| keep.lease == id;
+        let Some(priority) = Priority::ALL.into_iter().find(|p| self.keeps.get(p).is_some_and(of))
+        else {
+            return;
+        };
+        for device in self.keeps.remove(&priority).map(|keep| keep.devices).unwrap_or_default() {
+            if let Some(device) = self.inventory.device_mut(device) {
+                device.kept_for = None;
+            }
+        }
+    }
+
+    fn free_name(&mut self, id: LeaseId) {
+        let Some(name) = self.leases.get(&id).and_then(|lease| lease.name().cloned()) else {
+            return;
+        };
+        if let Some(service) = self.service_of(id)
+            && service.names.get(&name) == Some(&id)
+        {
+            service.names.remove(&name);
+        }
+    }
+
+    fn held(&self, id: LeaseId) -> Box<[DeviceId]> {
+        self.leases.get(&id).map(|lease| lease.devices.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn service_of(&mut self, id: LeaseId) -> Option<&mut Service> {
+        let service = &self.leases.get(&id)?.request.holder.service;
+        self.services.get_mut(service)
+    }
+
+    fn lease_mut(&mut self, id: LeaseId) -> Fit<&mut Lease> {
+        self.leases.get_mut(&id).ok_or_else(|| format!("lease {id} is unknown"))
+    }
+
+    fn device(&mut self, id: DeviceId) -> Fit<&mut crate::inventory::Device> {
+        self.inventory.device_mut(id).ok_or_else(|| format!("device {id} is unknown"))
+    }
+}
