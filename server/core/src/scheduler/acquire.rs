@@ -125,12 +125,14 @@ impl Scheduler {
         out: &mut Output,
     ) {
         let id = key.lease;
-        let unknown = self.state.inventory().nodes().len() == 0;
-        let bound =
-            if unknown { self.policy.first_inventory_max } else { Span::from_millis(u64::MAX) };
-        let waits_until = self.now().after(request.wait.min(bound));
+        let waits_until = self.now().after(request.wait);
         self.soft.queue.add(request, key, Presence::Present { caller, ticket }, waits_until);
         self.soft.deadlines.set(waits_until, Deadline::Wait(id));
+        if self.state.inventory().nodes().len() == 0 {
+            self.soft
+                .deadlines
+                .set(self.now().after(self.policy.first_inventory_max), Deadline::Wait(id));
+        }
         self.set_aging(key);
         let view = self.lease_view_of(id);
         reply(out, ticket, Ok(Answer::Queued(Box::new(view))));

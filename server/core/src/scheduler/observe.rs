@@ -165,6 +165,9 @@ impl Scheduler {
         }
         if self.state.inventory().node(node).is_some_and(|node| node.lost) {
             self.emit(Event::NodeRecovered { node }, out);
+            self.soft
+                .deadlines
+                .set(now.after(self.policy.node_silent_max), Deadline::Silence(node));
         }
     }
 
