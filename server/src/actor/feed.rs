@@ -32,9 +32,7 @@ pub struct Published {
 
 /// The revision asked for is not kept: list, and watch from the list's revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "revision {asked} is outside the kept history, which begins at {oldest} and ends at {last}"
-)]
+#[error("revision {asked} is outside the kept history, which begins at {oldest} and ends at {last}")]
 pub struct HistoryGone {
     /// The revision asked for.
     pub asked: Revision,
@@ -172,10 +170,8 @@ impl Cursor {
             return Ok(known);
         }
         let batches: Vec<_> = entries.iter().map(|entry| Arc::clone(&entry.batch)).collect();
-        let named = self.handle.query(move |_| {
-            let unknown =
-                |batch: &Arc<Batch>| batch.events.iter().map(|_| Subject::Unknown).collect();
-            batches.iter().map(unknown).collect()
+        let named = self.handle.query(move |reading| {
+            batches.iter().map(|batch| Subject::of_batch(reading.scheduler.state(), batch)).collect()
         });
         named.await.map_err(|_| FeedEnd::Stopped { resume_from: self.position })
     }

@@ -64,6 +64,10 @@ pub(super) struct Figures {
 }
 
 impl Figures {
+    pub(super) fn set_snapshot_revision(&self, revision: Revision) {
+        self.snapshot_revision.store(revision.0, Ordering::Release);
+    }
+
     pub(super) fn set_revision(&self, revision: Revision) {
         self.revision.store(revision.0, Ordering::Release);
     }

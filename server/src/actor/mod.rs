@@ -5,15 +5,23 @@
 //! [`recovery`] makes the state from the journal, `snapshot` folds the journal in the background.
 //! If a commit fails, memory is ahead of the disk: the actor stops, and the process with it (exit code 5).
 
+pub mod batch;
+pub mod recovery;
+
+mod delivery;
 mod feed;
 mod handle;
 mod health;
 mod intake;
+mod lanes;
 mod message;
 mod outbox;
 mod query;
 mod ring;
+mod run;
+mod snapshot;
 mod subject;
+mod turn;
 
 pub use feed::{Cursor, Feed, FeedEnd, HistoryGone, Published};
 pub use handle::Handle;
@@ -22,4 +30,5 @@ pub use intake::{ORDINARY_INPUTS_MAX, URGENT_INPUTS_MAX};
 pub use message::{Reply, ReplyTo, SessionMessage};
 pub use outbox::{InboxEnd, OUTBOX_MESSAGES_MAX, SessionInbox, SessionOutbox, session_channel};
 pub use query::Reading;
+pub use run::{Exit, Running, Setup, start};
 pub use subject::Subject;

@@ -1,13 +1,12 @@
 //! Questions about the state, answered by the actor between two batches: so they see committed state only (P3).
 
-use std::marker::PhantomData;
-
-use gpulease_core::time::Time;
+use gpulease_core::{scheduler::Scheduler, time::Time};
 
 /// What a question may look at.
 #[derive(Clone, Copy)]
 pub struct Reading<'a> {
-    pub(super) scheduler: PhantomData<&'a ()>,
+    /// The rules and the state, nothing in it uncommitted.
+    pub scheduler: &'a Scheduler,
     /// Coordinator time.
     pub now: Time,
 }

@@ -1,0 +1,252 @@
+//! One round of the actor: take all that waits, step a batch of it, commit, let out.
+//!
+//! Order within a batch: observations; renewals, releases, revocations, sessions; a tick if one is due; acquires.
+//! A due tick waits until every urgent input that was here before it is stepped, also one that stands behind its own
+//! session's acquires (P4, P22); those are in first-in-first-out lanes, so it waits for finitely many.
+//! Questions are answered between two batches. Nothing here waits for anything but the journal.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use gpulease_core::{
+    event::Event, id::Revision, input::Input, request::Request, scheduler::Scheduler, time::Time,
+};
+
+use super::{
+    batch::{CommitError, Committed, Durable, OpenBatch},
+    delivery::Delivery,
+    handle::Shared,
+    health::Health,
+    intake::{Message, Taken},
+    lanes::{Arrival, Lanes, Queued, caller_of},
+    query::{BoxedQuery, Reading},
+    ring::Entry,
+    snapshot::SnapshotTrigger,
+    subject::Subject,
+};
+use crate::journal::Journal;
+
+/// The most urgent inputs of one batch. Each makes some small events (an end, the grants that follow from it), at most
+/// a few hundred bytes together: 2,048 × 512 bytes are 1 MiB of the journal's 8 MiB a batch.
+const URGENT_STEPS_MAX: usize = 2_048;
+/// The most acquires of one batch, with what stands between them: at some 10 µs each a batch takes 10 ms of stepping,
+/// less than a renewal can wait. Small requests make under 1 KiB of events each: 1 MiB.
+const ORDINARY_STEPS_MAX: usize = 1_024;
+/// The most bytes of constraints in one batch: a request has up to 16 KiB of them, so that 1,024 of the largest would
+/// be 16 MiB, twice what the journal takes at once.
+const CONSTRAINT_BYTES_MAX: usize = 2 << 20;
+/// No more acquires are taken beyond so many events: at most 3 KiB each (a grant of 1,024 devices), mostly under 100
+/// bytes; the batch stays far below the journal's 8 MiB.
+const EVENTS_MAX: usize = 8_192;
+
+/// What to do after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// There is more to do at once.
+    Again,
+    /// Nothing until something arrives, or this time comes.
+    Wait(Option<Time>),
+    /// The end, as was asked for.
+    Stop,
+}
+
+/// The owner of the state.
+pub(super) struct Actor {
+    scheduler: Scheduler,
+    journal: Box<dyn Journal>,
+    pub(super) shared: Arc<Shared>,
+    snapshots: SnapshotTrigger,
+    lanes: Lanes,
+    delivery: Delivery,
+    taken: Taken,
+    queries: Vec<BoxedQuery>,
+    /// A tick is due, and waits for the urgent inputs up to here.
+    tick_waits_for: Option<Arrival>,
+    stopping: bool,
+}
+
+impl Actor {
+    pub(super) fn new(
+        scheduler: Scheduler,
+        journal: Box<dyn Journal>,
+        shared: Arc<Shared>,
+        snapshots: SnapshotTrigger,
+    ) -> Self {
+        Self {
+            scheduler,
+            journal,
+            shared,
+            snapshots,
+            lanes: Lanes::default(),
+            delivery: Delivery::default(),
+            taken: Taken::default(),
+            queries: Vec::new(),
+            tick_waits_for: None,
+            stopping: false,
+        }
+    }
+
+    /// One round.
+    pub(super) fn turn(&mut self) -> Result<Next, CommitError> {
+        self.take_in();
+        let now = self.shared.clock.now();
+        self.notice_deadline(now);
+        if self.has_work() {
+            let committed = self.commit_batch(now)?;
+            self.let_out(committed);
+        }
+        self.answer_queries();
+        Ok(self.next())
+    }
+
+    /// Sorts all that waits.
+    fn take_in(&mut self) {
+        self.shared.intake.take(&mut self.taken);
+        for message in self.taken.messages.drain(..) {
+            match message {
+                Message::Request { ticket, reply_to, input } => {
+                    self.lanes.push(input, Some((ticket, reply_to)));
+                }
+                Message::Told(input) => self.lanes.push(input, None),
+                Message::Session { caller, outbox } => self.delivery.open_session(caller, outbox),
+                Message::Query(query) => self.queries.push(query),
+                Message::Stop => self.stopping = true,
+            }
+        }
+        if self.stopping {
+            self.lanes.drop_acquires();
+        }
+    }
+
+    fn notice_deadline(&mut self, now: Time) {
+        let due = self.scheduler.next_deadline().is_some_and(|deadline| deadline <= now);
+        if due && self.tick_waits_for.is_none() {
+            self.tick_waits_for = Some(self.lanes.newest());
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        self.tick_waits_for.is_some()
+            || !self.lanes.is_empty()
+            || !self.taken.observations.is_empty()
+    }
+
+    fn commit_batch(&mut self, now: Time) -> Result<Committed, CommitError> {
+        let mut open = OpenBatch::open(&mut self.scheduler, now);
+        self.taken.observations.drain(..).for_each(|input| open.step(input));
+        let (lanes, delivery) = (&mut self.lanes, &mut self.delivery);
+        for _ in 0..URGENT_STEPS_MAX {
+            let Some(queued) = lanes.take_urgent() else { break };
+            step(&mut open, delivery, queued);
+        }
+        step_tick(&mut open, lanes, &mut self.tick_waits_for);
+        step_ordinary(&mut open, lanes, delivery);
+        step_tick(&mut open, lanes, &mut self.tick_waits_for);
+        let freed = lanes.take_freed();
+        self.shared.intake.readmit(freed.ordinary, freed.urgent);
+        open.commit(&mut *self.journal)
+    }
+
+    /// What was committed: figures and events first, so that whoever gets a reply finds them there.
+    fn let_out(&mut self, mut committed: Committed) {
+        if let Some(durable) = committed.durable.take() {
+            self.publish(durable);
+        }
+        self.delivery.let_out(committed);
+    }
+
+    fn publish(&mut self, Durable { batch, encoded_bytes }: Durable) {
+        let grants = batch.events.iter().filter(|event| matches!(event, Event::Granted { .. }));
+        let figures = &self.shared.figures;
+        figures.grants_total.fetch_add(grants.count() as u64, Ordering::Relaxed);
+        figures.set_revision(batch.revision);
+        tracing::debug!(revision = batch.revision.0, events = ?batch.events, "committed");
+        self.snapshots.committed(encoded_bytes);
+        let ring = &self.shared.ring;
+        let subjects =
+            ring.watched().then(|| Subject::of_batch(self.scheduler.state(), &batch));
+        ring.push(Entry { batch, subjects, encoded_bytes });
+    }
+
+    fn answer_queries(&mut self) {
+        if self.queries.is_empty() {
+            return;
+        }
+        let reading = Reading { scheduler: &self.scheduler, now: self.shared.clock.now() };
+        self.queries.drain(..).for_each(|query| query(&reading));
+    }
+
+    fn next(&self) -> Next {
+        if !self.lanes.is_empty() || self.tick_waits_for.is_some() {
+            return Next::Again;
+        }
+        if self.stopping {
+            return Next::Stop;
+        }
+        Next::Wait(self.scheduler.next_deadline())
+    }
+
+    /// The last words: sessions get the revision to watch from, watchers drain and end.
+    pub(super) fn say_goodbye(&mut self) -> Revision {
+        let revision = self.scheduler.revision();
+        self.delivery.say_goodbye(revision);
+        self.shared.ring.close();
+        self.shared.intake.close();
+        revision
+    }
+
+    /// No last words: what was asked and not answered stays unanswered. The health goes first, so that whoever
+    /// misses an answer finds the reason there.
+    pub(super) fn fail(&mut self, reason: Arc<str>) {
+        self.shared.health.send_replace(Health::Failed(reason));
+        self.delivery.close();
+        self.shared.ring.close();
+        self.shared.intake.close();
+    }
+}
+
+fn step(open: &mut OpenBatch<'_>, delivery: &mut Delivery, queued: Queued) {
+    let caller = caller_of(&queued.input);
+    if let Some((ticket, reply_to)) = queued.answer {
+        delivery.expect(ticket, caller, reply_to);
+    }
+    if let Input::CallerGone { caller } = &queued.input {
+        delivery.forget(*caller);
+    }
+    open.step(queued.input);
+}
+
+fn step_tick(open: &mut OpenBatch<'_>, lanes: &Lanes, waits_for: &mut Option<Arrival>) {
+    if waits_for.is_some_and(|arrival| lanes.urgent_done_until(arrival)) {
+        *waits_for = None;
+        open.step(Input::Tick);
+    }
+}
+
+fn step_ordinary(open: &mut OpenBatch<'_>, lanes: &mut Lanes, delivery: &mut Delivery) {
+    let mut constraint_bytes = 0;
+    for _ in 0..ORDINARY_STEPS_MAX {
+        if open.event_count() >= EVENTS_MAX || constraint_bytes >= CONSTRAINT_BYTES_MAX {
+            break;
+        }
+        let Some(queued) = lanes.take_ordinary() else { break };
+        if let Input::Acquire { request, .. } = &queued.input {
+            constraint_bytes += text_bytes(request);
+        }
+        step(open, delivery, queued);
+    }
+}
+
+/// The size of what can be large in a request.
+fn text_bytes(request: &Request) -> usize {
+    let constraints = &request.constraints;
+    let lists = [
+        &constraints.models,
+        &constraints.device_allow,
+        &constraints.device_deny,
+        &constraints.node_allow,
+        &constraints.node_deny,
+    ];
+    let listed = lists.into_iter().flatten().map(|name| name.as_str().len()).sum::<usize>();
+    let labels = constraints.node_labels.iter();
+    listed + labels.map(|(key, value)| key.as_str().len() + value.as_str().len()).sum::<usize>()
+}
