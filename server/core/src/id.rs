@@ -50,7 +50,7 @@ number!(
 );
 
 /// Whoever waits for an answer: a session, or one unary call. Numbers come from the shell and are never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Caller {
     /// A session (P22): may send much, and is replaced by a newer one of its holder.
     Session(u64),

@@ -58,7 +58,7 @@ pub struct OpenBatch<'a> {
 pub struct Committed {
     /// The last durable revision.
     pub revision: Revision,
-    /// The time of the batch.
+    /// The time of the batch, on the scheduler's own clock, as in its views.
     pub now: Time,
     /// The events, where there were any.
     pub durable: Option<Durable>,
@@ -122,15 +122,14 @@ impl<'a> OpenBatch<'a> {
         let Self { scheduler, mut output, now } = self;
         let batch = scheduler.finish(&mut output);
         let durable = batch.map(|batch| append(batch, journal)).transpose()?;
-        let revision = scheduler.revision();
+        let (revision, now) = (scheduler.revision(), scheduler.own_time(now));
         Ok(Committed { revision, now, durable, effects: output.effects })
     }
 }
 
 fn append(batch: Batch, journal: &mut dyn Journal) -> Result<Durable, CommitError> {
     let revision = batch.revision;
-    let bytes =
-        codec::encode(&batch).map_err(|source| CommitError::Codec { revision, source })?;
+    let bytes = codec::encode(&batch).map_err(|source| CommitError::Codec { revision, source })?;
     journal
         .append(journal::Revision(revision.0), &bytes)
         .map_err(|source| CommitError::Journal { revision, source })?;

@@ -32,7 +32,9 @@ pub struct Published {
 
 /// The revision asked for is not kept: list, and watch from the list's revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("revision {asked} is outside the kept history, which begins at {oldest} and ends at {last}")]
+#[error(
+    "revision {asked} is outside the kept history, which begins at {oldest} and ends at {last}"
+)]
 pub struct HistoryGone {
     /// The revision asked for.
     pub asked: Revision,
@@ -138,9 +140,8 @@ impl Cursor {
             None => self.read_journal().await?,
         };
         let subjects = self.subjects(&entries).await?;
-        let clock = self.handle.clock();
         let published = entries.into_iter().zip(subjects).map(|(entry, subjects)| Published {
-            at: clock.wall(entry.batch.time),
+            at: self.handle.wall(entry.batch.time),
             batch: entry.batch,
             subjects,
         });
@@ -171,7 +172,10 @@ impl Cursor {
         }
         let batches: Vec<_> = entries.iter().map(|entry| Arc::clone(&entry.batch)).collect();
         let named = self.handle.query(move |reading| {
-            batches.iter().map(|batch| Subject::of_batch(reading.scheduler.state(), batch)).collect()
+            batches
+                .iter()
+                .map(|batch| Subject::of_batch(reading.scheduler.state(), batch))
+                .collect()
         });
         named.await.map_err(|_| FeedEnd::Stopped { resume_from: self.position })
     }

@@ -3,15 +3,18 @@
 //! Promises: nothing here blocks, overload is refused here (P19), and no lock is held across a commit.
 //! A reply comes only for what [`Handle::submit`] took; when its way back is dropped, [`Handle::refusal`] says why.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
 };
 
 use gpulease_core::{
     id::{Caller, Revision, Ticket},
     input::Input,
-    time::Time,
+    time::{Span, Time},
 };
 use tokio::sync::{oneshot, watch};
 
@@ -44,6 +47,13 @@ pub(super) struct Shared {
     pub(super) facts: Facts,
     pub(super) next_caller: AtomicU64,
     pub(super) next_ticket: AtomicU64,
+}
+
+impl Shared {
+    /// The gaps of P4, by which the scheduler's own time is behind the clock.
+    fn gaps(&self) -> Span {
+        Span::from_millis(self.figures.gaps_millis.load(Ordering::Relaxed))
+    }
 }
 
 impl Handle {
@@ -143,16 +153,16 @@ impl Handle {
         }
     }
 
-    /// The clock, to turn coordinator time into wall time.
-    #[must_use]
-    pub fn clock(&self) -> &dyn Clock {
-        &*self.shared.clock
-    }
-
-    /// Coordinator time.
+    /// Coordinator time, as in replies and views.
     #[must_use]
     pub fn now(&self) -> Time {
-        self.shared.clock.now()
+        self.shared.clock.now().before(self.shared.gaps())
+    }
+
+    /// The wall time of a moment of coordinator time, for display.
+    #[must_use]
+    pub fn wall(&self, at: Time) -> SystemTime {
+        self.shared.clock.wall(at.after(self.shared.gaps()))
     }
 
     /// Begins the end: NOT_SERVING at once; sessions get their goodbye, watchers the revision to resume from.

@@ -61,6 +61,8 @@ pub(super) struct Figures {
     pub(super) revision: AtomicU64,
     pub(super) snapshot_revision: AtomicU64,
     pub(super) grants_total: AtomicU64,
+    /// How far the scheduler's own time is behind the clock: the gaps of P4, in milliseconds.
+    pub(super) gaps_millis: AtomicU64,
 }
 
 impl Figures {

@@ -7,7 +7,7 @@ use gpulease_core::{scheduler::Scheduler, time::Time};
 pub struct Reading<'a> {
     /// The rules and the state, nothing in it uncommitted.
     pub scheduler: &'a Scheduler,
-    /// Coordinator time.
+    /// Coordinator time, as in the views.
     pub now: Time,
 }
 

@@ -86,9 +86,7 @@ pub fn start(setup: Setup) -> std::io::Result<(Handle, Running)> {
 }
 
 /// The actor and its way in, not yet running: tests turn it by hand.
-pub(super) fn assemble(
-    setup: Setup,
-) -> std::io::Result<(Handle, Actor, snapshot::SnapshotThread)> {
+pub(super) fn assemble(setup: Setup) -> std::io::Result<(Handle, Actor, snapshot::SnapshotThread)> {
     let Setup { recovered, clock, history, data_directory, backend } = setup;
     let Recovered { scheduler, journal, snapshot_revision, backlog } = recovered;
     let figures = Figures::default();

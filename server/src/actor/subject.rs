@@ -44,11 +44,10 @@ impl Subject {
                 Self::Node(Arc::clone(facts))
             }
             Event::NodeLost { node } | Event::NodeRecovered { node } => Self::node(state, *node),
-            Event::DeviceAdded { facts, .. } => {
-                state.inventory().device_with(facts.uuid.as_str()).map_or(Self::Unknown, |id| {
-                    Self::device(state, id)
-                })
-            }
+            Event::DeviceAdded { facts, .. } => state
+                .inventory()
+                .device_with(facts.uuid.as_str())
+                .map_or(Self::Unknown, |id| Self::device(state, id)),
             Event::DeviceChanged { device, .. }
             | Event::DeviceLost { device, .. }
             | Event::DeviceRecovered { device }

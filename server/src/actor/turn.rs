@@ -143,7 +143,10 @@ impl Actor {
         step_tick(&mut open, lanes, &mut self.tick_waits_for);
         let freed = lanes.take_freed();
         self.shared.intake.readmit(freed.ordinary, freed.urgent);
-        open.commit(&mut *self.journal)
+        let committed = open.commit(&mut *self.journal)?;
+        let gaps = now.since(committed.now).as_millis();
+        self.shared.figures.gaps_millis.store(gaps, Ordering::Relaxed);
+        Ok(committed)
     }
 
     /// What was committed: figures and events first, so that whoever gets a reply finds them there.
@@ -162,8 +165,7 @@ impl Actor {
         tracing::debug!(revision = batch.revision.0, events = ?batch.events, "committed");
         self.snapshots.committed(encoded_bytes);
         let ring = &self.shared.ring;
-        let subjects =
-            ring.watched().then(|| Subject::of_batch(self.scheduler.state(), &batch));
+        let subjects = ring.watched().then(|| Subject::of_batch(self.scheduler.state(), &batch));
         ring.push(Entry { batch, subjects, encoded_bytes });
     }
 
@@ -171,7 +173,8 @@ impl Actor {
         if self.queries.is_empty() {
             return;
         }
-        let reading = Reading { scheduler: &self.scheduler, now: self.shared.clock.now() };
+        let now = self.scheduler.own_time(self.shared.clock.now());
+        let reading = Reading { scheduler: &self.scheduler, now };
         self.queries.drain(..).for_each(|query| query(&reading));
     }
 
