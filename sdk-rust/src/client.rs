@@ -191,4 +191,9 @@ impl Client {
     pub async fn close(self) {
         self.session.close().await;
     }
+
+    #[cfg(test)]
+    pub(crate) fn session_for_tests(&self) -> &Session {
+        &self.session
+    }
 }

@@ -44,6 +44,9 @@ mod state;
 mod status;
 mod unary;
 
+#[cfg(test)]
+mod tests;
+
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use device::{ComputeCapability, DeviceInfo, DeviceState};

@@ -38,8 +38,10 @@ pub(crate) struct PendingAcquire {
     pub(crate) answer: Option<oneshot::Sender<Answer>>,
     /// Known once it is queued.
     pub(crate) lease_id: Option<u64>,
-    /// When it was first put on a stream, and when last.
-    pub(crate) sent: Option<(Duration, Duration)>,
+    /// When it was last put on a stream.
+    pub(crate) sent_at: Option<Duration>,
+    /// How long it had waited when the coordinator first said so after that.
+    pub(crate) waited_before: Option<Duration>,
     /// After this it is not repeated any more.
     pub(crate) deadline: Duration,
     /// How often the session failed to open since it was made.
@@ -74,11 +76,11 @@ pub(crate) enum Pending {
 impl PendingAcquire {
     /// From when the grant's remaining time counts: a moment that is surely not later than the coordinator's.
     ///
-    /// The coordinator answered after the last time that this was sent; and it granted after having waited for
-    /// `waited`, which began after it was first sent.
+    /// `queued` was said after this was sent, and the grant was made so much later as its wait had grown by then.
+    /// The whole wait would be wrong: a request that is repeated may have begun to wait long before this client.
     pub(crate) fn counts_from(&self, waited: Duration) -> Duration {
-        let (first, last) = self.sent.unwrap_or_default();
-        last.max(first.saturating_add(waited))
+        let waited_since = self.waited_before.map(|before| waited.saturating_sub(before));
+        self.sent_at.unwrap_or_default().saturating_add(waited_since.unwrap_or_default())
     }
 }
 
@@ -87,8 +89,8 @@ impl Pending {
     pub(crate) fn message(&mut self, now: Duration) -> Option<Body> {
         match self {
             Self::Acquire(acquire) => {
-                let first = acquire.sent.map_or(now, |(first, _)| first);
-                acquire.sent = Some((first, now));
+                acquire.sent_at = Some(now);
+                acquire.waited_before = None;
                 Some(Body::Acquire((*acquire.request).clone()))
             }
             Self::Release(release) => Some(Body::Release(v1::ReleaseRequest {
@@ -135,22 +137,33 @@ impl Pending {
 mod tests {
     use super::*;
 
-    fn sent(first_seconds: u64, last_seconds: u64) -> PendingAcquire {
-        PendingAcquire {
+    fn check(waited_before_seconds: Option<u64>, waited_seconds: u64, expected_seconds: u64) {
+        let acquire = PendingAcquire {
             request: Box::default(),
             answer: None,
             lease_id: None,
-            sent: Some((Duration::from_secs(first_seconds), Duration::from_secs(last_seconds))),
+            sent_at: Some(Duration::from_secs(100)),
+            waited_before: waited_before_seconds.map(Duration::from_secs),
             deadline: Duration::MAX,
             failures: 0,
-        }
+        };
+        let counts_from = acquire.counts_from(Duration::from_secs(waited_seconds));
+        assert_eq!(counts_from, Duration::from_secs(expected_seconds));
     }
 
     #[test]
-    fn a_grants_validity_counts_from_the_send_time_or_from_the_end_of_its_wait() {
-        let seconds = Duration::from_secs;
-        assert_eq!(sent(100, 100).counts_from(seconds(0)), seconds(100), "granted at once");
-        assert_eq!(sent(100, 100).counts_from(seconds(60)), seconds(160), "granted after a wait");
-        assert_eq!(sent(100, 190).counts_from(seconds(60)), seconds(190), "repeated after a break");
+    fn validity_of_a_grant_at_once_counts_from_the_send_time() {
+        check(None, 0, 100);
+    }
+
+    #[test]
+    fn validity_of_a_grant_after_a_wait_counts_from_its_end() {
+        check(Some(0), 60, 160);
+    }
+
+    #[test]
+    fn a_wait_before_this_client_sent_the_request_does_not_count() {
+        check(Some(60), 90, 130);
+        check(None, 90, 100);
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, error::Error as _, time::Duration};
 
 use gpulease_proto::v1;
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt as _;
 
 use crate::{
@@ -77,6 +77,10 @@ fn unreachable(status: &Status) -> Error {
     let mut cause: &dyn std::error::Error = status;
     while let Some(deeper) = cause.source() {
         cause = deeper;
+        if cause.is::<TimeoutExpired>() {
+            let message = "the coordinator did not answer in time";
+            return Error::new(ErrorKind::DeadlineExceeded, "DEADLINE_EXCEEDED", message);
+        }
     }
     let message = format!("the coordinator cannot be reached: {cause}");
     Error::new(ErrorKind::Unavailable, UNREACHABLE, message)

@@ -6,7 +6,7 @@
 //! bound waits here, in order; its number is bounded by its callers and by the leases that were held.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -95,7 +95,8 @@ impl State {
             request,
             answer: Some(answer),
             lease_id: None,
-            sent: None,
+            sent_at: None,
+            waited_before: None,
             deadline,
             failures: 0,
         };
@@ -123,7 +124,7 @@ impl State {
     pub(crate) fn abandon(&mut self, sequence: u64, now: Duration) -> bool {
         let Some(Pending::Acquire(acquire)) = self.pending.get_mut(&sequence) else { return false };
         acquire.answer = None;
-        if acquire.sent.is_none() {
+        if acquire.sent_at.is_none() {
             self.pending.remove(&sequence);
         } else if let Some(lease_id) = acquire.lease_id {
             self.release(lease_id, None, None, now);
@@ -192,6 +193,7 @@ impl State {
         let Some(Pending::Acquire(acquire)) = self.pending.get_mut(&sequence) else { return None };
         let lease_id = info.id;
         acquire.lease_id = Some(lease_id);
+        acquire.waited_before.get_or_insert(info.waited);
         let Some(answer) = acquire.answer.take() else {
             self.release(lease_id, None, None, now);
             return None;
@@ -323,30 +325,29 @@ impl State {
 
     // --- the stream comes and goes ------------------------------------------------------------------------------
 
-    /// The session is open: everything that has no answer yet is sent again, renewals of all that is held first.
+    /// The session is open: everything that is held is renewed, then everything that has no answer yet is sent
+    /// again. Leases of requests whose callers are gone are given back.
     pub(crate) fn resume(&mut self, link: Link, welcome: Vec<v1::Lease>, now: Duration) {
         self.unlink();
+        let abandoned = self.take_abandoned();
         self.link = Some(link);
-        for lease in welcome {
-            self.revoke_abandoned(&lease, now);
-        }
-        self.pending.retain(
-            |_, pending| !matches!(pending, Pending::Acquire(acquire) if acquire.answer.is_none()),
-        );
         self.renew_all(now);
-        self.pump(now);
-    }
-
-    /// A live lease of a request whose caller is gone is given back.
-    fn revoke_abandoned(&mut self, lease: &v1::Lease, now: Duration) {
-        let abandoned = self.pending.values().any(|pending| {
-            matches!(pending, Pending::Acquire(acquire)
-                if acquire.answer.is_none() && acquire.request.request_id == lease.request_id)
-        });
-        if abandoned {
+        for lease in welcome.into_iter().filter(|lease| abandoned.contains(&lease.request_id)) {
             let token = Some(lease.fencing_token).filter(|token| *token > 0);
             self.release(lease.id, token, None, now);
         }
+        self.pump(now);
+    }
+
+    /// The request ids of acquires whose callers are gone, which are not to be sent again.
+    fn take_abandoned(&mut self) -> HashSet<String> {
+        let is_abandoned = |pending: &Pending| matches!(pending, Pending::Acquire(acquire) if acquire.answer.is_none());
+        let taken = self.pending.extract_if(|_, pending| is_abandoned(pending));
+        let ids = taken.filter_map(|(_, pending)| match pending {
+            Pending::Acquire(acquire) => Some(acquire.request.request_id),
+            _ => None,
+        });
+        ids.collect()
     }
 
     /// The stream is gone: nothing is in flight, and what has no answer yet waits to be sent again, in order.
@@ -410,5 +411,78 @@ impl State {
         self.lose_all(reason);
         self.unlink();
         self.pending.drain().filter_map(|(_, pending)| pending.give_up(error)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    const NOW: Duration = Duration::from_secs(100);
+
+    fn linked() -> (State, mpsc::Receiver<v1::SessionRequest>) {
+        let (link, messages) = mpsc::channel(LINK_CAPACITY);
+        let mut state = State::default();
+        state.resume(link, vec![], NOW);
+        (state, messages)
+    }
+
+    fn unreachable() -> Error {
+        Error::new(ErrorKind::Unavailable, "UNREACHABLE", "nobody there")
+    }
+
+    #[test]
+    fn a_full_session_still_takes_releases_and_sends_the_rest_as_answers_come() {
+        let (mut state, mut messages) = linked();
+        let mut callers: Vec<_> =
+            (0..5_000).map(|_| state.acquire(Box::default(), Duration::MAX, NOW)).collect();
+        assert_eq!(messages.len(), ACQUIRES_IN_FLIGHT_MAX);
+        for lease_id in 0..1_000 {
+            state.release(lease_id, None, None, NOW);
+        }
+        assert_eq!(messages.len(), ACQUIRES_IN_FLIGHT_MAX + RELEASES_IN_FLIGHT_MAX);
+        while messages.try_recv().is_ok() {}
+        let delivery = state.refused(callers[0].0, unreachable(), NOW);
+        assert!(matches!(delivery, Some(Delivery::Acquire(_, Answer::Refused(..)))));
+        let next = messages.try_recv().unwrap();
+        assert_eq!(next.sequence, callers[ACQUIRES_IN_FLIGHT_MAX].0);
+        callers.clear();
+    }
+
+    #[test]
+    fn a_request_gives_up_after_ten_failures_to_open_the_session() {
+        let mut state = State::default();
+        let (_, mut answer) = state.acquire(Box::default(), Duration::MAX, NOW);
+        for _ in 1..TRIES_MAX {
+            assert!(state.open_failed(&unreachable(), NOW).is_empty());
+        }
+        let given_up = state.open_failed(&unreachable(), NOW);
+        assert_eq!(given_up.len(), 1);
+        assert!(state.pending.is_empty());
+        for delivery in given_up {
+            let Delivery::Acquire(caller, said) = delivery else { panic!("it is an acquire") };
+            caller.send(said).unwrap();
+        }
+        assert!(matches!(answer.try_recv(), Ok(Answer::GaveUp(_))));
+    }
+
+    #[test]
+    fn a_request_gives_up_at_its_deadline() {
+        let mut state = State::default();
+        let (_, _answer) = state.acquire(Box::default(), NOW + Duration::from_secs(1), NOW);
+        assert!(state.open_failed(&unreachable(), NOW).is_empty());
+        assert_eq!(state.open_failed(&unreachable(), NOW + Duration::from_secs(1)).len(), 1);
+    }
+
+    #[test]
+    fn what_is_left_before_it_was_sent_is_never_sent() {
+        let mut state = State::default();
+        let (sequence, _answer) = state.acquire(Box::default(), Duration::MAX, NOW);
+        assert!(state.abandon(sequence, NOW));
+        let (link, mut messages) = mpsc::channel(LINK_CAPACITY);
+        state.resume(link, vec![], NOW);
+        assert!(messages.try_recv().is_err());
+        assert!(!state.is_needed());
     }
 }

@@ -1,0 +1,276 @@
+//! A coordinator that does nothing by itself: it hands every stream to the test, which reads and answers.
+
+use std::{net::SocketAddr, pin::Pin};
+
+use gpulease_proto::v1::{
+    self,
+    admin_service_server::{AdminService, AdminServiceServer},
+    event_service_server::{EventService, EventServiceServer},
+    lease_service_server::{LeaseService, LeaseServiceServer},
+    session_request, session_response,
+};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{
+    Request, Response, Status, Streaming,
+    transport::{Server, server::TcpIncoming},
+};
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+type Answered<T> = Result<Response<T>, Status>;
+
+/// Room for the answers of one test; none sends more without reading.
+const ROOM: usize = 64;
+
+pub(super) struct Coordinator {
+    address: SocketAddr,
+    streams: mpsc::Receiver<FakeSession>,
+    watches: mpsc::Receiver<FakeWatch>,
+    server: JoinHandle<()>,
+}
+
+/// One session, played by the test.
+pub(super) struct FakeSession {
+    requests: Streaming<v1::SessionRequest>,
+    answers: mpsc::Sender<Result<v1::SessionResponse, Status>>,
+    pub(super) hello: v1::SessionHello,
+}
+
+/// One stream of events, played by the test.
+pub(super) struct FakeWatch {
+    pub(super) request: v1::WatchRequest,
+    pub(super) answers: mpsc::Sender<Result<v1::WatchResponse, Status>>,
+}
+
+struct Service {
+    streams: mpsc::Sender<FakeSession>,
+    watches: mpsc::Sender<FakeWatch>,
+}
+
+impl Coordinator {
+    pub(super) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (streams_in, streams) = mpsc::channel(ROOM);
+        let (watches_in, watches) = mpsc::channel(ROOM);
+        let (_, health) = tonic_health::server::health_reporter();
+        let service = || Service { streams: streams_in.clone(), watches: watches_in.clone() };
+        let serving = Server::builder()
+            .add_service(health)
+            .add_service(LeaseServiceServer::new(service()))
+            .add_service(EventServiceServer::new(service()))
+            .add_service(AdminServiceServer::new(service()))
+            .serve_with_incoming(TcpIncoming::from(listener));
+        let server = tokio::spawn(async move { serving.await.unwrap() });
+        Self { address, streams, watches, server }
+    }
+
+    pub(super) fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The next session, welcomed with these leases.
+    pub(super) async fn welcome(&mut self, leases: Vec<v1::Lease>) -> FakeSession {
+        let session = self.streams.recv().await.unwrap();
+        let welcome = v1::SessionWelcome { leases, ..v1::SessionWelcome::default() };
+        session.answer(0, session_response::Body::Welcome(welcome)).await;
+        session
+    }
+
+    /// The next session, not welcomed yet.
+    pub(super) async fn session(&mut self) -> FakeSession {
+        self.streams.recv().await.unwrap()
+    }
+
+    pub(super) fn has_another_session(&mut self) -> bool {
+        self.streams.try_recv().is_ok()
+    }
+
+    pub(super) async fn watch(&mut self) -> FakeWatch {
+        self.watches.recv().await.unwrap()
+    }
+
+    pub(super) fn stop(self) {
+        self.server.abort();
+    }
+}
+
+impl FakeSession {
+    pub(super) async fn next(&mut self) -> (u64, session_request::Body) {
+        let message = self.requests.message().await.unwrap().expect("the client is still there");
+        (message.sequence, message.body.unwrap())
+    }
+
+    /// Whether the client ended its half of the stream.
+    pub(super) async fn is_over(&mut self) -> bool {
+        !matches!(self.requests.message().await, Ok(Some(_)))
+    }
+
+    pub(super) async fn acquire(&mut self) -> (u64, v1::AcquireRequest) {
+        match self.next().await {
+            (sequence, session_request::Body::Acquire(acquire)) => (sequence, acquire),
+            other => panic!("expected an acquire, got {other:?}"),
+        }
+    }
+
+    pub(super) async fn release(&mut self) -> (u64, v1::ReleaseRequest) {
+        match self.next().await {
+            (sequence, session_request::Body::Release(release)) => (sequence, release),
+            other => panic!("expected a release, got {other:?}"),
+        }
+    }
+
+    pub(super) async fn renewal(&mut self) -> (u64, Vec<v1::RenewRequest>) {
+        match self.next().await {
+            (sequence, session_request::Body::Renew(renewal)) => (sequence, renewal.leases),
+            other => panic!("expected a renewal, got {other:?}"),
+        }
+    }
+
+    pub(super) async fn answer(&self, sequence: u64, body: session_response::Body) {
+        self.answer_at(sequence, 0, body).await;
+    }
+
+    pub(super) async fn answer_at(
+        &self,
+        sequence: u64,
+        revision: u64,
+        body: session_response::Body,
+    ) {
+        let message = v1::SessionResponse { sequence, revision, body: Some(body) };
+        // The client may be gone already: then nobody misses the answer.
+        let _ = self.answers.send(Ok(message)).await;
+    }
+
+    pub(super) async fn grant(&self, sequence: u64, lease: v1::Lease) {
+        let granted = v1::AcquireResponse { lease: Some(lease), revision: 0 };
+        self.answer(sequence, session_response::Body::Granted(granted)).await;
+    }
+
+    pub(super) async fn queue(&self, sequence: u64, lease: v1::Lease) {
+        let queued = v1::SessionQueued { lease: Some(lease) };
+        self.answer(sequence, session_response::Body::Queued(queued)).await;
+    }
+
+    pub(super) async fn refuse(&self, sequence: u64, code: tonic::Code, reason: &str) {
+        self.answer(sequence, session_response::Body::Error(refusal(code, reason))).await;
+    }
+
+    /// Answers a message of renewals.
+    pub(super) async fn renewed(
+        &self,
+        sequence: u64,
+        outcomes: Vec<v1::session_renewal_outcome::Outcome>,
+    ) {
+        let outcomes = outcomes
+            .into_iter()
+            .map(|outcome| v1::SessionRenewalOutcome { outcome: Some(outcome) })
+            .collect();
+        let body = session_response::Body::Renewed(v1::SessionRenewed { outcomes });
+        self.answer(sequence, body).await;
+    }
+
+    pub(super) async fn fail(self, status: Status) {
+        self.answers.send(Err(status)).await.unwrap();
+    }
+}
+
+pub(super) fn refusal(code: tonic::Code, reason: &str) -> v1::Error {
+    v1::Error { code: code as i32, reason: reason.to_owned(), ..v1::Error::default() }
+}
+
+/// An active lease that lives for 30 s.
+pub(super) fn active(id: u64, fencing_token: u64) -> v1::Lease {
+    let ttl = Some(prost_types::Duration { seconds: 30, nanos: 0 });
+    v1::Lease {
+        id,
+        fencing_token,
+        state: v1::LeaseState::Active as i32,
+        ttl,
+        remaining: ttl,
+        ..v1::Lease::default()
+    }
+}
+
+#[tonic::async_trait]
+impl LeaseService for Service {
+    type SessionStream = Answers<v1::SessionResponse>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::SessionRequest>>,
+    ) -> Answered<Self::SessionStream> {
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.and_then(|message| message.body);
+        let Some(session_request::Body::Hello(hello)) = first else {
+            return Err(Status::invalid_argument("the first message is no hello"));
+        };
+        let (answers, answers_out) = mpsc::channel(ROOM);
+        let session = FakeSession { requests, answers, hello };
+        self.streams.send(session).await.map_err(|_| Status::unavailable("the test is over"))?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers_out))))
+    }
+
+    async fn acquire(&self, _: Request<v1::AcquireRequest>) -> Answered<v1::AcquireResponse> {
+        Err(Status::unimplemented("acquire"))
+    }
+
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Answered<v1::RenewResponse> {
+        let v1::RenewRequest { lease_id, fencing_token, .. } = request.into_inner();
+        let remaining = Some(prost_types::Duration { seconds: 30, nanos: 0 });
+        Ok(Response::new(v1::RenewResponse { lease_id, fencing_token, remaining }))
+    }
+
+    async fn release(&self, _: Request<v1::ReleaseRequest>) -> Answered<v1::ReleaseResponse> {
+        Err(Status::unimplemented("release"))
+    }
+
+    async fn get(
+        &self,
+        _: Request<v1::LeaseServiceGetRequest>,
+    ) -> Answered<v1::LeaseServiceGetResponse> {
+        Err(Status::not_found("no such lease"))
+    }
+
+    /// Three pages of one lease each; the revision grows from page to page.
+    async fn list(
+        &self,
+        request: Request<v1::LeaseServiceListRequest>,
+    ) -> Answered<v1::LeaseServiceListResponse> {
+        let page: u64 = request.into_inner().page_token.parse().unwrap_or(1);
+        let next_page_token = if page < 3 { (page + 1).to_string() } else { String::new() };
+        let leases = vec![active(page, page)];
+        let revision = 100 + page;
+        Ok(Response::new(v1::LeaseServiceListResponse { leases, next_page_token, revision }))
+    }
+
+    async fn revoke(&self, _: Request<v1::RevokeRequest>) -> Answered<v1::RevokeResponse> {
+        Err(Status::unimplemented("revoke"))
+    }
+}
+
+#[tonic::async_trait]
+impl EventService for Service {
+    type WatchStream = Answers<v1::WatchResponse>;
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Answered<Self::WatchStream> {
+        let (answers, answers_out) = mpsc::channel(ROOM);
+        let watch = FakeWatch { request: request.into_inner(), answers };
+        self.watches.send(watch).await.map_err(|_| Status::unavailable("the test is over"))?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers_out))))
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Service {
+    async fn status(&self, _: Request<v1::StatusRequest>) -> Answered<v1::StatusResponse> {
+        Ok(Response::new(v1::StatusResponse { revision: 17, ..v1::StatusResponse::default() }))
+    }
+
+    async fn configuration(
+        &self,
+        _: Request<v1::ConfigurationRequest>,
+    ) -> Answered<v1::ConfigurationResponse> {
+        Ok(Response::new(v1::ConfigurationResponse::default()))
+    }
+}
