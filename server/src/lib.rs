@@ -2,6 +2,8 @@
 
 /// One thread that owns the state: the commit gate, the way in, the way out.
 pub mod actor;
+/// Where observations of nodes and devices come from.
+pub mod backend;
 /// Coordinator time and wall time.
 pub mod clock;
 /// The durable record of every batch of events.
