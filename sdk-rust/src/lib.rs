@@ -20,7 +20,6 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod book;
 mod builder;
 mod client;
 mod clock;
@@ -39,7 +38,6 @@ mod metrics;
 mod pending;
 mod refusal;
 mod request;
-mod resume;
 mod retry;
 mod session;
 mod state;
