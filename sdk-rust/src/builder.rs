@@ -49,7 +49,7 @@ pub struct ClientBuilder {
 
 impl ClientBuilder {
     /// Where the coordinator is: `http://host:port` or `unix:///path`. Default: `GPULEASE_ENDPOINT`, else
-    /// [`ENDPOINT_DEFAULT`].
+    /// `GPU_COORDINATOR_URL`, else [`ENDPOINT_DEFAULT`].
     pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
         self.endpoint = Some(endpoint.into());
         self

@@ -96,7 +96,8 @@ impl Lease {
     pub async fn release(mut self) -> Result<LeaseInfo, Error> {
         self.responsible = false;
         let answer = self.session.release(self.held.id, self.held.fencing_token());
-        answer.await.unwrap_or_else(|_| Err(Error::closed()))
+        let answer = answer.await.unwrap_or_else(|_| Err(Error::closed()));
+        answer.map(|info| *info)
     }
 
     /// Stops renewing and does not release: the lease lives for its remaining time, or for whoever takes it over

@@ -20,6 +20,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod book;
 mod builder;
 mod client;
 mod clock;
@@ -38,6 +39,7 @@ mod metrics;
 mod pending;
 mod refusal;
 mod request;
+mod resume;
 mod retry;
 mod session;
 mod state;

@@ -21,7 +21,7 @@ pub(crate) enum Answer {
 }
 
 /// What a caller of release is told.
-pub(crate) type Released = Result<LeaseInfo, Error>;
+pub(crate) type Released = Result<Box<LeaseInfo>, Error>;
 
 /// An answer on its way out of the session's lock.
 #[derive(Debug)]

@@ -1,1 +1,8 @@
-//! Placeholder head, replaced by the first real code.
+//! The harness of the cross-component tests and of the benchmarks: real processes, port 0, simulated devices.
+//!
+//! It promises that a test which fails shows what the coordinator said, and that nothing outlives the test.
+//! What is tested stands in `tests/`, one file for each subject.
+#![forbid(unsafe_code)]
+
+pub mod binary;
+pub mod coordinator;

@@ -17,6 +17,7 @@ mod deadline;
 pub mod event;
 pub mod id;
 pub mod input;
+pub mod invariant;
 pub mod inventory;
 mod keeping;
 pub mod lease;

@@ -19,6 +19,7 @@ use crate::{
     event::{At, Batch, Event},
     id::{Caller, Revision, Ticket},
     input::Input,
+    invariant,
     output::{Answer, Effect, Output, Rejection},
     placement::Site,
     policy::Policy,
@@ -147,6 +148,10 @@ impl Scheduler {
     /// # Panics
     /// The event does not fit the state: a defect, after which nothing may be decided any more.
     fn emit(&mut self, event: Event, out: &mut Output) {
+        // P1 is checked anew for every grant, by code that placement does not share.
+        if let Err(violation) = invariant::grant_fits(&self.state, &event) {
+            panic!("defect, the coordinator stops: {violation}; event {event:?}");
+        }
         if let Err(defect) = self.state.apply(self.at, &event) {
             panic!("defect, the coordinator stops: {defect}; event {event:?}");
         }

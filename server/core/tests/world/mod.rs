@@ -1,0 +1,235 @@
+//! A world for tests: the scheduler with a clock that is a variable, a journal that is a list, and aliases for what
+//! the tests talk about. After every step all invariants are checked, and a restart replays the journal.
+
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses a part of it")]
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use gpulease_core::{
+    event::{Batch, Event},
+    id::{Caller, Holder, LeaseId, Name, Ticket, Token},
+    input::{DeviceReport, DeviceSample, Input, MemoryReading},
+    invariant,
+    inventory::{DeviceFacts, NodeFacts},
+    output::{Effect, Output},
+    policy::Policy,
+    request::Request,
+    scheduler::Scheduler,
+    state::State,
+    time::{Span, Time},
+};
+
+/// One simulated device of the world.
+pub struct DeviceModel {
+    pub facts: Arc<DeviceFacts>,
+    pub lost: Option<Name>,
+    pub foreign_bytes: u64,
+    pub measured: bool,
+}
+
+/// One simulated node of the world.
+pub struct NodeModel {
+    pub facts: Arc<NodeFacts>,
+    pub devices: Vec<DeviceModel>,
+    pub silent: bool,
+}
+
+/// See the head of this file.
+pub struct World {
+    pub scheduler: Scheduler,
+    pub policy: Policy,
+    pub now: Time,
+    pub journal: Vec<Batch>,
+    /// An older state with the batches behind it, as a snapshot would leave them.
+    pub snapshot: State,
+    pub nodes: BTreeMap<String, NodeModel>,
+    next_number: u64,
+}
+
+impl World {
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            scheduler: Scheduler::recover(State::default(), policy.clone(), Time::ZERO),
+            policy,
+            now: Time::ZERO,
+            journal: Vec::new(),
+            snapshot: State::default(),
+            nodes: BTreeMap::new(),
+            next_number: 0,
+        }
+    }
+
+    pub fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    /// Feeds one input as a batch of its own.
+    pub fn feed(&mut self, input: Input) -> (Vec<Event>, Vec<Effect>) {
+        self.feed_all(vec![input])
+    }
+
+    /// Feeds inputs as one batch, checks all invariants, and keeps the batch.
+    pub fn feed_all(&mut self, inputs: Vec<Input>) -> (Vec<Event>, Vec<Effect>) {
+        let mut out = Output::default();
+        self.scheduler.begin(self.now);
+        for input in inputs {
+            self.scheduler.step(input, &mut out);
+        }
+        let events = out.events.clone();
+        if let Some(batch) = self.scheduler.finish(&mut out) {
+            self.journal.push(batch);
+        }
+        if let Err(violation) = invariant::check(self.scheduler.state()) {
+            panic!("at {}: {violation}", self.now);
+        }
+        (events, out.effects)
+    }
+
+    /// Makes the present state the snapshot, so that the journal stays short.
+    pub fn take_snapshot(&mut self) {
+        let bytes = postcard::to_stdvec(self.scheduler.state()).expect("a state encodes");
+        self.snapshot = postcard::from_bytes(&bytes).expect("a state decodes");
+        self.journal.clear();
+    }
+
+    /// Stops and starts again after so long: the replayed state must be the live one, through the codec.
+    pub fn restart(&mut self, down: Span) {
+        let bytes = postcard::to_stdvec(&self.journal).expect("batches encode");
+        let journal: Vec<Batch> = postcard::from_bytes(&bytes).expect("batches decode");
+        let mut state = self.snapshot.clone();
+        for batch in &journal {
+            state.apply_batch(batch).expect("the journal applies");
+        }
+        assert_eq!(&state, self.scheduler.state(), "replay and live run differ");
+        // The shell's clock goes on from the last batch; the time down is not seen.
+        let _ = down;
+        self.now = state.time();
+        self.scheduler = Scheduler::recover(state, self.policy.clone(), self.now);
+    }
+
+    /// Reports every node that is not silent, with its inventory.
+    pub fn observe(&mut self, name: &str) -> (Vec<Event>, Vec<Effect>) {
+        let node = &self.nodes[name];
+        let devices = node.devices.iter();
+        let report = |device: &DeviceModel| DeviceReport {
+            facts: device.facts.clone(),
+            lost: device.lost.clone(),
+        };
+        let input =
+            Input::Observed { node: node.facts.clone(), devices: devices.map(report).collect() };
+        self.feed(input)
+    }
+
+    /// Samples one node.
+    pub fn sample(&mut self, name: &str) -> (Vec<Event>, Vec<Effect>) {
+        let node = &self.nodes[name];
+        let reading = |device: &DeviceModel| MemoryReading {
+            used_bytes: device.foreign_bytes,
+            foreign_bytes: device.foreign_bytes,
+            attributed: Vec::new(),
+        };
+        let present = node.devices.iter().filter(|device| device.lost.is_none());
+        let sample = |device: &DeviceModel| DeviceSample {
+            uuid: device.facts.uuid.clone(),
+            memory: device.measured.then(|| reading(device)),
+        };
+        let input = Input::Sampled {
+            node: node.facts.name.clone(),
+            samples: present.map(sample).collect(),
+        };
+        self.feed(input)
+    }
+
+    /// Samples every node that is not silent.
+    pub fn sample_all(&mut self) -> Vec<(Time, Vec<Event>, Vec<Effect>)> {
+        let names: Vec<String> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| !node.silent)
+            .map(|(name, _)| name.clone())
+            .collect();
+        names
+            .iter()
+            .map(|name| (self.now, self.sample(name)))
+            .map(|(at, (e, f))| (at, e, f))
+            .collect()
+    }
+
+    /// Lets time pass: ticks at every deadline, samples once a second.
+    pub fn pass(&mut self, span: Span) -> Vec<(Time, Vec<Event>, Vec<Effect>)> {
+        let end = self.now.after(span);
+        let mut seen = Vec::new();
+        let mut next_sample = self.now.after(Span::from_secs(1));
+        while self.now < end {
+            let due = self.scheduler.next_deadline().unwrap_or(end).max(self.now);
+            let next = due.min(end).min(next_sample);
+            self.now = next;
+            if next == next_sample {
+                seen.extend(self.sample_all());
+                next_sample = self.now.after(Span::from_secs(1));
+            }
+            let (events, effects) = self.feed(Input::Tick);
+            seen.push((self.now, events, effects));
+            if self.scheduler.next_deadline().is_some_and(|due| due <= self.now) {
+                // More is due than one tick takes.
+                let (events, effects) = self.feed(Input::Tick);
+                seen.push((self.now, events, effects));
+            }
+        }
+        seen
+    }
+
+    pub fn acquire(
+        &mut self,
+        caller: Caller,
+        request: Request,
+    ) -> (Ticket, Vec<Event>, Vec<Effect>) {
+        let ticket = Ticket(self.number());
+        let (events, effects) =
+            self.feed(Input::Acquire { caller, ticket, request: Arc::new(request) });
+        (ticket, events, effects)
+    }
+
+    pub fn renew(
+        &mut self,
+        caller: Caller,
+        lease: LeaseId,
+        token: Token,
+        holder: Option<Holder>,
+    ) -> Vec<Effect> {
+        let ticket = Ticket(self.number());
+        self.feed(Input::Renew { caller, ticket, lease, token, holder }).1
+    }
+}
+
+/// A device with plain figures.
+pub fn device(node: &str, index: u32, memory_bytes: u64, slots: u32, model: &str) -> DeviceModel {
+    let facts = DeviceFacts {
+        uuid: Name::new(&format!("{node}/{index}")),
+        index,
+        pci_address: None,
+        vendor: "simulated".into(),
+        model: model.into(),
+        compute_capability: None,
+        memory_total_bytes: memory_bytes,
+        memory_driver_bytes: 0,
+        memory_limit_bytes: None,
+        memory_reserve_bytes: 0,
+        slots,
+        answers_at_once: true,
+    };
+    DeviceModel { facts: Arc::new(facts), lost: None, foreign_bytes: 0, measured: true }
+}
+
+/// A node with plain figures.
+pub fn node(name: &str, devices: Vec<DeviceModel>) -> NodeModel {
+    let facts = NodeFacts {
+        name: name.into(),
+        boot_id: "boot-1".into(),
+        labels: BTreeMap::new(),
+        host_cpu_millis: 64_000,
+        host_memory_bytes: 256 << 30,
+    };
+    NodeModel { facts: Arc::new(facts), devices, silent: false }
+}
