@@ -6,5 +6,7 @@ pub mod actor;
 pub mod backend;
 /// Coordinator time and wall time.
 pub mod clock;
+/// Flags, environment, file: raw texts to valid values.
+pub mod config;
 /// The durable record of every batch of events.
 pub mod journal;
