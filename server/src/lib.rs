@@ -2,6 +2,8 @@
 
 /// One thread that owns the state: the commit gate, the way in, the way out.
 pub mod actor;
+/// The gRPC services.
+pub mod api;
 /// Where observations of nodes and devices come from.
 pub mod backend;
 /// Coordinator time and wall time.
@@ -10,3 +12,5 @@ pub mod clock;
 pub mod config;
 /// The durable record of every batch of events.
 pub mod journal;
+/// What is measured, and told to whoever asks.
+pub mod telemetry;

@@ -1,0 +1,187 @@
+//! Events, from what the actor published to the wire.
+//!
+//! An event of the journal names things by number; its subject says what they are called. A watch of one service
+//! shows only events of its leases, so an event whose subject is no longer known is left out there.
+
+use gpulease_core::{
+    event::Event,
+    id::{LeaseId, Name},
+    lease::EndReason,
+    request::Request,
+    view::DeviceName,
+};
+use gpulease_proto::v1;
+
+use super::{
+    lease::{ask, drop_cause, end_reason, leased_devices, open_cause, priority},
+    time::timestamp,
+};
+use crate::actor::{Published, Subject};
+
+/// A batch as a watcher of `service` (`None`: of everything) sees it; `None`: it does not see it.
+pub(in crate::api) fn watch_response(
+    published: &Published,
+    service: Option<&Name>,
+) -> Option<v1::WatchResponse> {
+    let events = published.batch.events.iter().zip(published.subjects.iter());
+    let seen = events.filter(|(_, subject)| concerns(subject, service));
+    let events: Vec<_> = seen.filter_map(|(fact, subject)| event(fact, subject)).collect();
+    (!events.is_empty()).then(|| v1::WatchResponse {
+        revision: published.batch.revision.0,
+        time: Some(timestamp(published.at)),
+        events,
+    })
+}
+
+fn concerns(subject: &Subject, service: Option<&Name>) -> bool {
+    let Some(service) = service else { return true };
+    matches!(subject, Subject::Lease { request, .. } if request.holder.service == *service)
+}
+
+fn event(event: &Event, subject: &Subject) -> Option<v1::Event> {
+    let body = match event {
+        Event::Requested { .. }
+        | Event::Granted { .. }
+        | Event::Kept { .. }
+        | Event::KeepDropped { .. }
+        | Event::Reclaiming { .. }
+        | Event::Ended { .. } => v1::event::Body::Lease(lease_event(event, subject)?),
+        Event::DeviceAdded { .. }
+        | Event::DeviceChanged { .. }
+        | Event::DeviceLost { .. }
+        | Event::DeviceRecovered { .. }
+        | Event::Opened { .. } => v1::event::Body::Device(device_event(event, subject)?),
+        Event::NodeAdded { .. }
+        | Event::NodeChanged { .. }
+        | Event::NodeLost { .. }
+        | Event::NodeRecovered { .. } => v1::event::Body::Node(node_event(event, subject)?),
+        Event::Checkpoint => return None,
+    };
+    Some(v1::Event { body: Some(body) })
+}
+
+fn lease_event(event: &Event, subject: &Subject) -> Option<v1::LeaseEvent> {
+    use v1::LeaseEventKind as Kind;
+    let (request, devices): (Option<&Request>, &[DeviceName]) = match subject {
+        Subject::Lease { request, devices } => (Some(request), devices),
+        _ => (None, &[]),
+    };
+    let about = |kind, lease| about_lease(kind, lease, request);
+    let ending = |kind, lease, reason: EndReason, detail: &Option<_>| v1::LeaseEvent {
+        end_reason: end_reason(Some(reason)).into(),
+        detail: text_of(detail.as_deref()),
+        ..about(kind, lease)
+    };
+    Some(match event {
+        Event::Requested { lease, request } => v1::LeaseEvent {
+            ask: Some(ask(request.ask)),
+            ..about_lease(Kind::Requested, *lease, Some(request))
+        },
+        Event::Granted { lease, token, .. } => v1::LeaseEvent {
+            fencing_token: token.0,
+            devices: request
+                .map(|request| leased_devices(devices, request.ask.share))
+                .unwrap_or_default(),
+            ..about(Kind::Granted, *lease)
+        },
+        Event::Kept { lease, .. } => v1::LeaseEvent {
+            kept_devices: devices.iter().map(|device| device.facts.uuid.to_string()).collect(),
+            ..about(Kind::Kept, *lease)
+        },
+        Event::KeepDropped { lease, cause, .. } => v1::LeaseEvent {
+            detail: drop_cause(*cause).to_owned(),
+            ..about(Kind::KeepDropped, *lease)
+        },
+        Event::Reclaiming { lease, reason, detail } => {
+            ending(Kind::Reclaiming, *lease, *reason, detail)
+        }
+        Event::Ended { lease, reason, detail } => ending(Kind::Ended, *lease, *reason, detail),
+        _ => return None,
+    })
+}
+
+fn text_of(detail: Option<&str>) -> String {
+    detail.unwrap_or_default().to_owned()
+}
+
+fn about_lease(
+    kind: v1::LeaseEventKind,
+    lease: LeaseId,
+    request: Option<&Request>,
+) -> v1::LeaseEvent {
+    let mut event =
+        v1::LeaseEvent { kind: kind.into(), lease_id: lease.0, ..v1::LeaseEvent::default() };
+    if let Some(request) = request {
+        event.service = request.holder.service.to_string();
+        event.holder = request.holder.name.to_string();
+        event.request_id = request.request_id.to_string();
+        event.name = request.name.as_ref().map(ToString::to_string).unwrap_or_default();
+        event.priority = priority(request.priority).into();
+    }
+    event
+}
+
+fn device_event(event: &Event, subject: &Subject) -> Option<v1::DeviceEvent> {
+    use v1::DeviceEventKind as Kind;
+    let mut about = v1::DeviceEvent::default();
+    if let Subject::Device(device) = subject {
+        about.node = device.node.to_string();
+        about.uuid = device.facts.uuid.to_string();
+    }
+    let kind = match event {
+        Event::DeviceAdded { facts, .. } => {
+            about.uuid = facts.uuid.to_string();
+            about.detail = format!(
+                "{}, {} bytes, {} slots",
+                facts.model, facts.memory_total_bytes, facts.slots
+            );
+            Kind::Added
+        }
+        Event::DeviceChanged { facts, .. } => {
+            about.uuid = facts.uuid.to_string();
+            about.detail = format!(
+                "{}, {} bytes, {} slots",
+                facts.model, facts.memory_total_bytes, facts.slots
+            );
+            Kind::Changed
+        }
+        Event::DeviceLost { detail, .. } => {
+            about.detail = detail.to_string();
+            Kind::Lost
+        }
+        Event::DeviceRecovered { .. } => Kind::Recovered,
+        Event::Opened { lease, cause, .. } => {
+            about.lease_id = lease.0;
+            about.detail = open_cause(*cause).to_owned();
+            Kind::Opened
+        }
+        _ => return None,
+    };
+    about.kind = kind.into();
+    Some(about)
+}
+
+fn node_event(event: &Event, subject: &Subject) -> Option<v1::NodeEvent> {
+    use v1::NodeEventKind as Kind;
+    let mut about = v1::NodeEvent::default();
+    if let Subject::Node(facts) = subject {
+        about.node = facts.name.to_string();
+    }
+    let kind = match event {
+        Event::NodeAdded { facts } => {
+            about.node = facts.name.to_string();
+            about.detail = format!("boot {}", facts.boot_id);
+            Kind::Added
+        }
+        Event::NodeChanged { facts, .. } => {
+            about.node = facts.name.to_string();
+            about.detail = format!("boot {}", facts.boot_id);
+            Kind::Changed
+        }
+        Event::NodeLost { .. } => Kind::Lost,
+        Event::NodeRecovered { .. } => Kind::Recovered,
+        _ => return None,
+    };
+    about.kind = kind.into();
+    Some(about)
+}

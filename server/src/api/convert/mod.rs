@@ -1,0 +1,22 @@
+//! Between the wire and the core: the only place where one becomes the other.
+//!
+//! Inwards every text, list, number and duration is checked before the core sees it, and a refusal names the field,
+//! the value and what would do. Outwards nothing can fail. Times leave as wall clock for display, durations to obey (P5).
+
+mod bounds;
+mod device;
+mod event;
+mod lease;
+mod page;
+mod request;
+mod sample;
+mod time;
+
+pub(super) use bounds::{at_most, holder_named, known_text, optional_holder};
+pub(super) use device::device;
+pub(super) use event::watch_response;
+pub(super) use lease::{ended, facts, lease, leases_within, state_filter};
+pub(super) use page::{Page, PageKind};
+pub(super) use request::request;
+pub(super) use sample::sample;
+pub(super) use time::{Display, duration, from_span, timestamp};

@@ -1,0 +1,120 @@
+//! A request for a lease: from the wire to a [`Request`] that cannot be invalid.
+
+use std::collections::BTreeMap;
+
+use gpulease_core::{
+    id::{Holder, Name},
+    request::{
+        Ask, Constraints, DURATION_MAX, InvalidField, LIST_MAX, Priority, Request, RequestFields,
+        Share, TTL_DEFAULT, TTL_MAX, TTL_MIN, WAIT_MAX,
+    },
+    time::Span,
+};
+use gpulease_proto::v1;
+
+use super::{
+    bounds::{at_most, holder_of, known_text, label, optional, texts},
+    time::duration,
+};
+
+/// What a request can take, in words.
+const ASK_FORMS: &str = "exclusive, slots, memory_bytes, or slots and memory_bytes";
+
+/// Checks a request. `holder` is the session's; a unary call has said its own.
+///
+/// # Errors
+/// The first field that is out of bounds.
+pub(in crate::api) fn request(
+    wire: &v1::AcquireRequest,
+    holder: Option<&Holder>,
+) -> Result<Request, InvalidField> {
+    let holder = match holder {
+        Some(holder) => holder.clone(),
+        None => holder_of(&wire.service, &wire.holder)?,
+    };
+    let fields = RequestFields {
+        holder,
+        request_id: label("request_id", &wire.request_id)?,
+        name: optional(&wire.name, |name| label("name", name))?,
+        ask: ask(wire.ask.as_ref())?,
+        constraints: wire
+            .constraints
+            .as_ref()
+            .map_or_else(|| Ok(Constraints::default()), constraints)?,
+        priority: priority(wire.priority)?,
+        ttl: span("ttl", wire.ttl.as_ref(), (TTL_MIN, TTL_MAX))?.unwrap_or(TTL_DEFAULT),
+        wait: span("wait", wire.wait.as_ref(), (Span::ZERO, WAIT_MAX))?.unwrap_or_default(),
+        expected_duration: span(
+            "expected_duration",
+            wire.expected_duration.as_ref(),
+            (Span::ZERO, DURATION_MAX),
+        )?,
+        lifetime_max: span("lifetime_max", wire.lifetime_max.as_ref(), (TTL_MIN, DURATION_MAX))?,
+    };
+    fields.validate()
+}
+
+fn span(
+    field: &'static str,
+    wire: Option<&prost_types::Duration>,
+    bounds: (Span, Span),
+) -> Result<Option<Span>, InvalidField> {
+    wire.map(|wire| duration(field, wire, bounds)).transpose()
+}
+
+fn ask(wire: Option<&v1::Ask>) -> Result<Ask, InvalidField> {
+    let Some(wire) = wire else { return Err(InvalidField::new("ask", "absent", ASK_FORMS)) };
+    let share = match (wire.exclusive, wire.slots, wire.memory_bytes) {
+        (true, None, None) => Share::Exclusive,
+        (true, Some(_), _) => {
+            return Err(InvalidField::new("ask", "exclusive with slots", ASK_FORMS));
+        }
+        (true, None, Some(_)) => {
+            return Err(InvalidField::new("ask", "exclusive with memory_bytes", ASK_FORMS));
+        }
+        (false, slots, memory_bytes) => Share::Part { slots, memory_bytes },
+    };
+    Ok(Ask { devices: wire.devices.unwrap_or(1), share })
+}
+
+fn priority(wire: i32) -> Result<Priority, InvalidField> {
+    match v1::Priority::try_from(wire) {
+        Ok(v1::Priority::Unspecified | v1::Priority::Normal) => Ok(Priority::Normal),
+        Ok(v1::Priority::Background) => Ok(Priority::Background),
+        Ok(v1::Priority::Immediate) => Ok(Priority::Immediate),
+        Err(_) => {
+            let allowed = "PRIORITY_BACKGROUND (1), PRIORITY_NORMAL (2) or PRIORITY_IMMEDIATE (3)";
+            Err(InvalidField::new("priority", wire, allowed))
+        }
+    }
+}
+
+fn constraints(wire: &v1::Constraints) -> Result<Constraints, InvalidField> {
+    let list = |field, list: &[String]| texts(field, list, LIST_MAX);
+    Ok(Constraints {
+        vendor: optional(&wire.vendor, |text| known_text("constraints.vendor", text))?,
+        models: list("constraints.models", &wire.models)?,
+        compute_capability_min: wire.compute_capability_min.map(|least| (least.major, least.minor)),
+        device_allow: list("constraints.device_allow", &wire.device_allow)?,
+        device_deny: list("constraints.device_deny", &wire.device_deny)?,
+        node_allow: list("constraints.node_allow", &wire.node_allow)?,
+        node_deny: list("constraints.node_deny", &wire.node_deny)?,
+        node_labels: labels(wire)?,
+        preferred_device: optional(&wire.preferred_device, |text| {
+            known_text("constraints.preferred_device", text)
+        })?,
+        same_node: wire.same_node,
+        host_cpu_millis: wire.host_cpu_millis,
+        host_memory_bytes: wire.host_memory_bytes,
+    })
+}
+
+fn labels(wire: &v1::Constraints) -> Result<BTreeMap<Name, Name>, InvalidField> {
+    const FIELD: &str = "constraints.node_labels";
+    at_most(FIELD, wire.node_labels.len(), LIST_MAX)?;
+    let checked = wire.node_labels.iter().map(|(key, value)| {
+        let value = optional(value, |value| known_text(FIELD, value))?;
+        Ok((known_text(FIELD, key)?, value.unwrap_or_else(|| Name::new(""))))
+    });
+    checked.collect()
+}

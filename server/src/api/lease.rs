@@ -1,0 +1,263 @@
+//! The lease service: each unary verb, and the door to the session.
+//!
+//! A unary acquire waits for its last answer; when its caller goes away before that, the actor is told, and the place
+//! in the queue is kept for the session grace (P11). Views are made by the actor and converted here, off its thread.
+
+use std::sync::Arc;
+
+use gpulease_core::{
+    id::{Caller, LeaseId, Ticket, Token},
+    input::Input,
+    output::Answer,
+    request::InvalidField,
+    time::Time,
+    view::LeaseView,
+};
+use gpulease_proto::v1::{self, lease_service_server::LeaseService};
+use prost::Message as _;
+use tokio::sync::oneshot;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    convert::{self, Display, Page, PageKind},
+    limits::{LEASES_BYTES_MAX, REASON_BYTES_MAX},
+    session::{self, SessionStream},
+    status::{Attempt, EdgeError, refuse},
+};
+use crate::actor::{Handle, Reply, ReplyTo};
+
+/// The lease service over a handle.
+#[derive(Clone)]
+pub(super) struct Leases {
+    handle: Handle,
+    options: Arc<session::Settings>,
+}
+
+impl Leases {
+    pub(super) fn new(handle: Handle, options: session::Settings) -> Self {
+        Self { handle, options: Arc::new(options) }
+    }
+
+    /// Hands in a request and waits for its last reply.
+    async fn ask(&self, make: impl FnOnce(Ticket) -> Input + Send) -> Result<Reply, EdgeError> {
+        let (to, answered) = oneshot::channel();
+        self.handle.submit(ReplyTo::Call(to), make)?;
+        // Dropped without an answer: the coordinator ends, and says why.
+        answered.await.map_err(|_| unanswered(&self.handle))
+    }
+
+    async fn acquire(&self, wire: &v1::AcquireRequest) -> Result<v1::AcquireResponse, EdgeError> {
+        let request = Arc::new(convert::request(wire, None)?);
+        let mut waiting = Waiting::begin(&self.handle);
+        let caller = waiting.caller;
+        let reply = self.ask(|ticket| Input::Acquire { caller, ticket, request }).await;
+        waiting.answered = true;
+        let reply = reply?;
+        let lease = lease_of(&reply)?;
+        Ok(v1::AcquireResponse { lease: Some(lease), revision: reply.revision.0 })
+    }
+
+    async fn renew(&self, wire: &v1::RenewRequest) -> Result<v1::RenewResponse, EdgeError> {
+        let caller = self.handle.caller_call();
+        let (lease, token) = (LeaseId(wire.lease_id), Token(wire.fencing_token));
+        let holder = convert::optional_holder(&wire.service, &wire.holder)?;
+        let reply =
+            self.ask(|ticket| Input::Renew { caller, ticket, lease, token, holder }).await?;
+        match reply.outcome? {
+            Answer::Renewed { lease, token, remaining } => Ok(v1::RenewResponse {
+                lease_id: lease.0,
+                fencing_token: token.0,
+                remaining: Some(convert::from_span(remaining)),
+            }),
+            _ => Err(EdgeError::Mismatched),
+        }
+    }
+
+    async fn release(&self, wire: &v1::ReleaseRequest) -> Result<v1::ReleaseResponse, EdgeError> {
+        let caller = self.handle.caller_call();
+        let (lease, token) = (LeaseId(wire.lease_id), wire.fencing_token.map(Token));
+        let holder = convert::optional_holder(&wire.service, &wire.holder)?;
+        let reply =
+            self.ask(|ticket| Input::Release { caller, ticket, lease, token, holder }).await?;
+        Ok(v1::ReleaseResponse { lease: Some(lease_of(&reply)?) })
+    }
+
+    async fn revoke(&self, wire: &v1::RevokeRequest) -> Result<v1::RevokeResponse, EdgeError> {
+        let lease = LeaseId(wire.lease_id);
+        let length = wire.reason.len();
+        if length > REASON_BYTES_MAX {
+            let bound = format!("at most {REASON_BYTES_MAX} bytes");
+            return Err(InvalidField::new("reason", format!("{length} bytes long"), bound).into());
+        }
+        let detail: Arc<str> = wire.reason.as_str().into();
+        let reply = self.ask(|ticket| Input::Revoke { ticket, lease, detail }).await?;
+        Ok(v1::RevokeResponse { lease: Some(lease_of(&reply)?) })
+    }
+
+    async fn read(&self, id: LeaseId) -> Result<v1::LeaseServiceGetResponse, EdgeError> {
+        let read = self
+            .handle
+            .query(move |reading| {
+                let found = reading.scheduler.lease(id);
+                (found, reading.scheduler.revision(), reading.now)
+            })
+            .await?;
+        let (Some(found), revision, now) = read else {
+            return Err(EdgeError::LeaseNotFound(id));
+        };
+        let display = Display::at(now);
+        Ok(v1::LeaseServiceGetResponse {
+            lease: Some(convert::lease(&found.lease, &display)),
+            history: convert::facts(&found.facts, &display),
+            revision: revision.0,
+        })
+    }
+
+    async fn page(
+        &self,
+        wire: &v1::LeaseServiceListRequest,
+    ) -> Result<v1::LeaseServiceListResponse, EdgeError> {
+        let states = convert::state_filter(&wire.states)?;
+        let service = match wire.service.as_str() {
+            "" => None,
+            service => Some(convert::known_text("service", service)?),
+        };
+        let filter = format!("{states:?} {service:?}");
+        let page = Page::parse(PageKind::Leases, wire.page_size, &wire.page_token, &filter)?;
+        // One more than asked for tells whether a page follows.
+        let (after, limit) = (LeaseId(page.after.unwrap_or(0)), page.size + 1);
+        let (views, revision, now) = self
+            .handle
+            .query(move |reading| {
+                let of_service =
+                    |named: &_| service.as_ref().is_none_or(|service| service == named);
+                let leases = reading.scheduler.leases(after, limit, |lease| {
+                    states.shows(lease.state) && of_service(&lease.request.holder.service)
+                });
+                (leases, reading.scheduler.revision(), reading.now)
+            })
+            .await?;
+        let (leases, next_page_token) = fill(&page, &views, now);
+        Ok(v1::LeaseServiceListResponse { leases, next_page_token, revision: revision.0 })
+    }
+}
+
+/// Fills a page up to its size in entries and bytes, with at least one entry, so that every page gets on.
+fn fill(page: &Page, views: &[LeaseView], now: Time) -> (Vec<v1::Lease>, String) {
+    let display = Display::at(now);
+    let (mut leases, mut bytes) = (Vec::new(), 0);
+    for view in views.iter().take(page.size) {
+        let lease = convert::lease(view, &display);
+        bytes += lease.encoded_len();
+        if bytes > LEASES_BYTES_MAX && !leases.is_empty() {
+            break;
+        }
+        leases.push(lease);
+    }
+    let more = leases.len() < views.len();
+    let last = leases.last().filter(|_| more).map(|lease| page.token_after(lease.id));
+    (leases, last.unwrap_or_default())
+}
+
+fn unanswered(handle: &Handle) -> EdgeError {
+    handle.refusal().unwrap_or(crate::actor::SubmitError::Stopping).into()
+}
+
+fn lease_of(reply: &Reply) -> Result<v1::Lease, EdgeError> {
+    match &reply.outcome {
+        Ok(Answer::Lease(view) | Answer::Released(view) | Answer::Revoked(view)) => {
+            Ok(convert::lease(view, &Display::at(reply.now)))
+        }
+        Ok(Answer::Queued(_) | Answer::Renewed { .. } | Answer::Welcome(_)) => {
+            Err(EdgeError::Mismatched)
+        }
+        Err(rejection) => Err(rejection.clone().into()),
+    }
+}
+
+/// A unary acquire that waits: tells the actor when its caller goes away before the last answer.
+struct Waiting<'a> {
+    handle: &'a Handle,
+    caller: Caller,
+    answered: bool,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(handle: &'a Handle) -> Self {
+        Self { handle, caller: handle.caller_call(), answered: false }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.handle.tell(Input::CallerGone { caller: self.caller });
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl LeaseService for Leases {
+    async fn acquire(
+        &self,
+        request: Request<v1::AcquireRequest>,
+    ) -> Result<Response<v1::AcquireResponse>, Status> {
+        let answer = Self::acquire(self, request.get_ref()).await;
+        answer.map(Response::new).map_err(|error| refuse(Attempt::Acquire, error))
+    }
+
+    async fn renew(
+        &self,
+        request: Request<v1::RenewRequest>,
+    ) -> Result<Response<v1::RenewResponse>, Status> {
+        let wire = request.get_ref();
+        let answer = Self::renew(self, wire).await;
+        answer.map(Response::new).map_err(|error| refuse(Attempt::Renew(wire.lease_id), error))
+    }
+
+    async fn release(
+        &self,
+        request: Request<v1::ReleaseRequest>,
+    ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        let wire = request.get_ref();
+        let answer = Self::release(self, wire).await;
+        answer.map(Response::new).map_err(|error| refuse(Attempt::Release(wire.lease_id), error))
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::LeaseServiceGetRequest>,
+    ) -> Result<Response<v1::LeaseServiceGetResponse>, Status> {
+        let id = request.get_ref().lease_id;
+        let answer = self.read(LeaseId(id)).await;
+        answer.map(Response::new).map_err(|error| refuse(Attempt::ReadLease(id), error))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::LeaseServiceListRequest>,
+    ) -> Result<Response<v1::LeaseServiceListResponse>, Status> {
+        let answer = self.page(request.get_ref()).await;
+        answer.map(Response::new).map_err(|error| refuse(Attempt::ListLeases, error))
+    }
+
+    async fn revoke(
+        &self,
+        request: Request<v1::RevokeRequest>,
+    ) -> Result<Response<v1::RevokeResponse>, Status> {
+        let wire = request.get_ref();
+        let answer = Self::revoke(self, wire).await;
+        answer.map(Response::new).map_err(|error| refuse(Attempt::Revoke(wire.lease_id), error))
+    }
+
+    type SessionStream = SessionStream;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::SessionRequest>>,
+    ) -> Result<Response<SessionStream>, Status> {
+        let stream =
+            session::open(self.handle.clone(), Arc::clone(&self.options), request.into_inner());
+        Ok(Response::new(stream))
+    }
+}

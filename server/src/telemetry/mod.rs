@@ -1,0 +1,4 @@
+//! What the coordinator measures and tells about itself and its devices.
+
+/// The latest sample of every device.
+pub mod hub;
