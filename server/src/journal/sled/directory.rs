@@ -13,11 +13,19 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::super::JournalError;
 
 /// The format of everything below `journal`: a change that an older gpulease cannot read changes this line.
 pub(super) const FORMAT: &str = "gpulease journal 1";
+
+/// How long a lock may outlive its holder: sled's threads let go within milliseconds, and a child process that is just
+/// being started holds a copy of the descriptor until it runs. A hundred times that; a real holder is named after it.
+pub(super) const LOCK_LINGER_MAX: Duration = Duration::from_secs(1);
+
+/// How often a lock is tried again meanwhile: 200 times at most.
+pub(super) const LOCK_RETRY_EVERY: Duration = Duration::from_millis(5);
 
 const JOURNAL: &str = "journal";
 const UNFINISHED: &str = "journal.creating";
@@ -30,14 +38,15 @@ const FORMAT_BYTES_MAX: u64 = 256;
 pub(super) struct Directory {
     data: PathBuf,
     journal: PathBuf,
+    segment_bytes: usize,
     /// Held until the last clone is dropped.
     _lock: Arc<File>,
 }
 
 impl Directory {
     /// Takes the lock, creates the journal if there is none, and checks its format.
-    pub(super) fn open(data: &Path) -> Result<Self, JournalError> {
-        let directory = Self::hold(data)?;
+    pub(super) fn open(data: &Path, segment_bytes: usize) -> Result<Self, JournalError> {
+        let directory = Self::hold(data, segment_bytes)?;
         if !exists(&directory.journal)? {
             directory.build()?.publish()?;
         }
@@ -46,8 +55,8 @@ impl Directory {
     }
 
     /// Takes the lock and builds an empty journal aside, to be filled and published.
-    pub(super) fn create_aside(data: &Path) -> Result<Self, JournalError> {
-        let directory = Self::hold(data)?;
+    pub(super) fn create_aside(data: &Path, segment_bytes: usize) -> Result<Self, JournalError> {
+        let directory = Self::hold(data, segment_bytes)?;
         if exists(&directory.journal)? {
             return Err(JournalError::NotEmpty { path: directory.data });
         }
@@ -63,11 +72,16 @@ impl Directory {
         sync_parent(&place)
     }
 
-    fn hold(data: &Path) -> Result<Self, JournalError> {
+    fn hold(data: &Path, segment_bytes: usize) -> Result<Self, JournalError> {
         create_data_directory(data)?;
         let lock = Arc::new(take_lock(data)?);
         remove_directory(&data.join(UNFINISHED))?;
-        Ok(Directory { data: data.to_path_buf(), journal: data.join(JOURNAL), _lock: lock })
+        Ok(Directory {
+            data: data.to_path_buf(),
+            journal: data.join(JOURNAL),
+            segment_bytes,
+            _lock: lock,
+        })
     }
 
     fn build(&self) -> Result<Self, JournalError> {
@@ -76,7 +90,7 @@ impl Directory {
             fs::create_dir_all(&directory)
                 .map_err(|error| JournalError::io("create", &directory, error))?;
         }
-        super::store::create(&aside.batches())?;
+        super::store::create(&aside)?;
         let format = aside.journal.join("format");
         fs::write(&format, format!("{FORMAT}\n"))
             .map_err(|error| JournalError::io("write", &format, error))?;
@@ -86,6 +100,11 @@ impl Directory {
     /// The path that the operator knows.
     pub(super) fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// The size of sled's segments, the same for the whole life of a journal.
+    pub(super) fn segment_bytes(&self) -> usize {
+        self.segment_bytes
     }
 
     /// sled's directory.
@@ -125,15 +144,19 @@ fn take_lock(data: &Path) -> Result<File, JournalError> {
         .truncate(false)
         .open(&path)
         .map_err(|error| JournalError::io("open the lock file", &path, error))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(JournalError::InUse {
-                path: data.to_path_buf(),
-                holder_pid: read_holder(&mut lock),
-            });
+    let started = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(error)) => return Err(JournalError::io("lock", &path, error)),
+            Err(TryLockError::WouldBlock) if started.elapsed() >= LOCK_LINGER_MAX => {
+                return Err(JournalError::InUse {
+                    path: data.to_path_buf(),
+                    holder_pid: read_holder(&mut lock),
+                });
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_RETRY_EVERY),
         }
-        Err(TryLockError::Error(error)) => return Err(JournalError::io("lock", &path, error)),
     }
     write_holder(&mut lock)
         .map_err(|error| JournalError::io("write the lock file", &path, error))?;

@@ -25,7 +25,17 @@ pub use record::RECORD_BYTES_MAX;
 /// `InUse`, `NotADirectory`, `PermissionDenied`, `ReadOnly`, `StorageFull` or `Io` for what the file system refuses;
 /// `UnknownFormat` and `Corrupt` for what must not be started on.
 pub fn open(path: impl AsRef<Path>) -> Result<Opened<SledJournal>, JournalError> {
-    let directory = directory::Directory::open(path.as_ref())?;
+    open_with_segments_of(path, record::SEGMENT_BYTES)
+}
+
+/// `open` with sled segments of another size, for tests that have to fill, recycle and tear many of them. With small
+/// segments a batch must be small too: see `RECORD_BYTES_MAX`.
+#[doc(hidden)]
+pub fn open_with_segments_of(
+    path: impl AsRef<Path>,
+    segment_bytes: usize,
+) -> Result<Opened<SledJournal>, JournalError> {
+    let directory = directory::Directory::open(path.as_ref(), segment_bytes)?;
     Opened::from_journal(SledJournal { store: Arc::new(Store::open(directory)?) })
 }
 
@@ -35,7 +45,7 @@ pub fn open(path: impl AsRef<Path>) -> Result<Opened<SledJournal>, JournalError>
 /// # Errors
 /// `NotEmpty` if there is a journal already; otherwise as `open` and `portable::import`.
 pub fn import(path: impl AsRef<Path>, from: &mut dyn BufRead) -> Result<(), JournalError> {
-    let aside = directory::Directory::create_aside(path.as_ref())?;
+    let aside = directory::Directory::create_aside(path.as_ref(), record::SEGMENT_BYTES)?;
     let mut journal = SledJournal { store: Arc::new(Store::open(aside.clone())?) };
     portable::import(from, &mut journal)?;
     drop(journal);

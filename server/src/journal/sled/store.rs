@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::super::rules::{
     check_append, check_begin, check_history, check_snapshot, oldest_to_keep,
@@ -20,19 +20,13 @@ use super::super::rules::{
 use super::super::{
     Archive, Batch, HistoryBound, JournalError, READ_BYTES_MAX, Revision, Snapshot,
 };
-use super::directory::{self, Directory};
+use super::directory::{self, Directory, LOCK_LINGER_MAX, LOCK_RETRY_EVERY};
 use super::record::{self, Assembly, Record};
 use super::snapshot_files::SnapshotFiles;
 
 /// sled's page cache. The journal is written once and read when a watcher falls behind: 16 MiB hold the hot pages and
 /// leave room in the 40 MiB that an idle coordinator may use.
 const CACHE_BYTES: u64 = 16 << 20;
-
-/// How long sled's lock may outlive its holder: its threads let go within milliseconds, so a hundred times that.
-const LOCK_LINGER_MAX: Duration = Duration::from_secs(2);
-
-/// How often the open is tried again meanwhile: 400 times at most.
-const LOCK_RETRY_EVERY: Duration = Duration::from_millis(5);
 
 /// One commit of the pruner removes at most this many records, and stops after the record that reaches
 /// `PRUNE_BYTES_MAX`: sled rewrites about twice what it removes, and 1 MiB is within a segment and a few milliseconds,
@@ -61,9 +55,9 @@ struct Commit {
     poisoned: bool,
 }
 
-/// Creates sled's files in an empty directory; the caller syncs them.
-pub(super) fn create(path: &Path) -> Result<(), JournalError> {
-    drop(open_sled(path)?);
+/// Creates sled's files in an empty directory; publishing the directory syncs them.
+pub(super) fn create(directory: &Directory) -> Result<(), JournalError> {
+    drop(open_sled(directory)?);
     Ok(())
 }
 
@@ -72,7 +66,7 @@ impl Store {
     pub(super) fn open(directory: Directory) -> Result<Self, JournalError> {
         let path = directory.batches();
         let file = prepare(&path)?;
-        let db = open_sled(&path).map_err(|error| name_data_directory(error, &directory))?;
+        let db = open_sled(&directory)?;
         // sled renames a snapshot of its page table into place on opening, and does not sync the directory.
         directory::sync(&path)?;
         let last = edge(db.last(), &path)?;
@@ -342,10 +336,11 @@ fn prepare(path: &Path) -> Result<File, JournalError> {
     Ok(file)
 }
 
-fn open_sled(path: &Path) -> Result<::sled::Db, JournalError> {
+fn open_sled(directory: &Directory) -> Result<::sled::Db, JournalError> {
+    let path = &directory.batches();
     let config = ::sled::Config::new()
         .path(path)
-        .segment_size(record::SEGMENT_BYTES)
+        .segment_size(directory.segment_bytes())
         .cache_capacity(CACHE_BYTES)
         .flush_every_ms(None);
     let started = Instant::now();
@@ -360,20 +355,13 @@ fn open_sled(path: &Path) -> Result<::sled::Db, JournalError> {
                 return Err(JournalError::store("open", path, error));
             }
             Err(_) if started.elapsed() >= LOCK_LINGER_MAX => {
-                return Err(JournalError::InUse { path: path.to_path_buf(), holder_pid: None });
+                return Err(JournalError::InUse {
+                    path: directory.data().to_path_buf(),
+                    holder_pid: None,
+                });
             }
             Err(_) => std::thread::sleep(LOCK_RETRY_EVERY),
         }
-    }
-}
-
-/// The operator knows the data directory, not sled's below it.
-fn name_data_directory(error: JournalError, directory: &Directory) -> JournalError {
-    match error {
-        JournalError::InUse { holder_pid, .. } => {
-            JournalError::InUse { path: directory.data().to_path_buf(), holder_pid }
-        }
-        other => other,
     }
 }
 
