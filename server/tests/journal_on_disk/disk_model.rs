@@ -124,8 +124,9 @@ struct Process {
 }
 
 impl Recording {
-    /// Reads `calls` on top of what lies below `root` now (all of it counts as durable).
-    pub(crate) fn new(root: &Path, before: &Path, calls: &[Call]) -> Self {
+    /// Reads the calls of processes that ran one after the other in `root`, on top of the files below `before`, all of
+    /// which count as durable. What one process left in the page cache is there for the next, and not yet durable.
+    pub(crate) fn new(root: &Path, before: &Path, processes: &[Vec<Call>]) -> Self {
         let recording = Recording {
             root: root.to_path_buf(),
             base: BTreeMap::new(),
@@ -134,7 +135,7 @@ impl Recording {
             changes: Vec::new(),
             said: Vec::new(),
             synced: Vec::new(),
-            end: calls.iter().map(|call| call.begin + 1).max().unwrap_or(0),
+            end: processes.iter().flatten().map(|call| call.begin + 1).max().unwrap_or(0),
         };
         let mut process = Process {
             recording,
@@ -144,12 +145,13 @@ impl Recording {
         };
         process.load(before, root);
         process.recording.base = process.names.clone();
-        // A descriptor stands for its file from the return of the open to the begin of the close: a thread may be given
-        // a number whose close by another thread began after its own open.
-        let mut in_order: Vec<&Call> = calls.iter().collect();
-        in_order.sort_by_key(|call| if call.name == "openat" { call.end } else { call.begin });
-        for call in in_order {
-            process.follow(call);
+        for calls in processes {
+            process.descriptors.clear();
+            // A descriptor stands for its file from the return of the open to the begin of the close: a thread may be
+            // given a number whose close by another thread began after its own open.
+            let mut in_order: Vec<&Call> = calls.iter().collect();
+            in_order.sort_by_key(|call| if call.name == "openat" { call.end } else { call.begin });
+            in_order.into_iter().for_each(|call| process.follow(call));
         }
         process.recording
     }

@@ -1,6 +1,6 @@
 //! Power is cut at any moment: every disk that the recorded calls allow opens, and holds what was acknowledged.
 //!
-//! A writer runs under strace; `disk_model` derives disks for moments after each sync, after each acknowledgement and
+//! A writer runs under strace and is killed in the middle of a commit, a second one goes on from there; `disk_model` derives disks for moments after each sync, after each acknowledgement and
 //! anywhere between; each is opened with the real code, checked, appended to and opened again. One of them is the
 //! start of the next round, so that recovery itself is recorded and cut too.
 //! `GPULEASE_POWER_CUTS` sets how many disks a round makes; `GPULEASE_POWER_CUT_SEED` repeats a run.
@@ -127,11 +127,7 @@ fn record_and_cut(mut work: Work, rounds: u64, cuts: u64) {
         } else {
             Revision::ZERO
         };
-        let log = scratch.path().join("trace");
-        let output = strace::run(&work, &["-e", CALLS], &log);
-        assert!(output.status.success(), "{output:?}");
-        let calls = strace::parse(&std::fs::read_to_string(&log).unwrap());
-        let recording = Recording::new(&work.directory, &start, &calls);
+        let recording = record(&work, &start, round, &scratch.path().join("trace"));
         assert!(
             recording.said.iter().any(|(_, line)| line.starts_with("acknowledged")),
             "nothing was recorded"
@@ -148,6 +144,19 @@ fn record_and_cut(mut work: Work, rounds: u64, cuts: u64) {
         std::fs::remove_dir_all(&work.directory).unwrap();
         start = left.expect("a round has cuts");
     }
+}
+
+/// Runs two writers in turn. The first is killed as it calls fdatasync: what it wrote is in the page cache and no more,
+/// and the second must not build on it before it is on the disk.
+fn record(work: &Work, start: &Path, round: u64, log: &Path) -> Recording {
+    let kill = format!("inject=fdatasync:signal=SIGKILL:when={}", 4 + round * 3);
+    let killed = strace::run(work, &["-e", CALLS, "-e", &kill], log);
+    assert!(!killed.status.success(), "{killed:?}");
+    let mut logs = vec![std::fs::read_to_string(log).unwrap()];
+    let output = strace::run(work, &["-e", CALLS], log);
+    assert!(output.status.success(), "{output:?}");
+    logs.push(std::fs::read_to_string(log).unwrap());
+    Recording::new(&work.directory, start, &strace::parse_in_turn(&logs))
 }
 
 /// Small segments, so that hundreds of appends fill, tear and recycle dozens of them.

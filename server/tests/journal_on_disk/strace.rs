@@ -42,6 +42,21 @@ pub(crate) fn run(work: &Work, options: &[&str], log: &Path) -> Output {
     work.command(&wrapper).output().unwrap()
 }
 
+/// The calls of several traces, one process after the other.
+pub(crate) fn parse_in_turn(logs: &[String]) -> Vec<Vec<Call>> {
+    let mut offset = 0;
+    let shifted = |log: &String| {
+        let mut calls = parse(log);
+        for call in &mut calls {
+            call.begin += offset;
+            call.end = call.end.saturating_add(offset);
+        }
+        offset += log.lines().count();
+        calls
+    };
+    logs.iter().map(shifted).collect()
+}
+
 /// The calls of a trace in the order in which they began.
 pub(crate) fn parse(log: &str) -> Vec<Call> {
     let mut calls: Vec<Call> = Vec::new();
