@@ -252,9 +252,7 @@ impl Process {
         match call.name.as_str() {
             "openat" => self.open(call, &words),
             "close" => drop(self.descriptors.remove(words[0])),
-            "write" if words[0] == "1" || self.is_standard_output(words[0]) => {
-                self.say(call, words[1])
-            }
+            "write" if words[0] == "1" => self.say(call, words[1]),
             "write" => self.write(call, &words),
             "pwrite64" => self.write_at(call, &words),
             "lseek" => self.seek(call, &words),
@@ -270,10 +268,6 @@ impl Process {
             "execve" | "exit_group" | "sync_file_range" | "mkdirat" | "flock" => {}
             other => assert!(other.starts_with("exit"), "the model does not know {other}"),
         }
-    }
-
-    fn is_standard_output(&self, descriptor: &str) -> bool {
-        self.descriptors.get(descriptor).is_some_and(|(inode, _)| *inode == 0)
     }
 
     fn say(&mut self, call: &Call, text: &str) {
@@ -294,10 +288,6 @@ impl Process {
     fn open(&mut self, call: &Call, words: &[&str]) {
         let name = self.path_at(words[0], words[1]);
         let Some(descriptor) = call.result.map(|descriptor| descriptor.to_string()) else { return };
-        if name == Path::new("/proc/self/fd/1") {
-            self.descriptors.insert(descriptor, (0, 0));
-            return;
-        }
         if !name.starts_with(&self.recording.root) {
             self.descriptors.remove(&descriptor);
             return;

@@ -83,6 +83,15 @@ fn a_failed_fdatasync_ends_the_journal_and_is_never_tried_again() {
     assert_failed_and_poisoned(&lines, "cannot sync");
     let syncs = syncs(&log);
     assert_eq!(syncs.last().map(|call| call.result), Some(Some(-1)), "{syncs:?}");
+    // The next process does not trust the cache; the one after it may again.
+    for cache_drops in [1, 0] {
+        let output = strace::run(&work, &["-e", "trace=fadvise64"], &log);
+        assert!(last_acknowledged(&said(&output)) > 6, "{output:?}");
+        assert_eq!(
+            std::fs::read_to_string(&log).unwrap().matches("POSIX_FADV_DONTNEED").count(),
+            cache_drops
+        );
+    }
     assert!(work.check(&mut work.open().unwrap()) >= Revision(6));
 }
 

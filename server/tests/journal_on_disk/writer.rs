@@ -68,12 +68,17 @@ impl Work {
         let mut words: Vec<_> = wrapper.iter().map(std::ffi::OsString::from).collect();
         words.push(own.into_os_string());
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).args([
-            "--exact",
-            "writer::process",
-            "--nocapture",
-            "--test-threads=1",
-        ]);
+        command.args(&words[1..]);
+        self.direct(command)
+    }
+
+    /// A command that does this work with another copy of this program.
+    pub(crate) fn command_of(&self, program: &Path) -> Command {
+        self.direct(Command::new(program))
+    }
+
+    fn direct(&self, mut command: Command) -> Command {
+        command.args(["--exact", "writer::process", "--nocapture", "--test-threads=1"]);
         command.env(WORK, self.to_line()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         command
     }
@@ -141,7 +146,12 @@ impl Work {
 fn process() {
     let Ok(line) = std::env::var(WORK) else { return };
     let work = Work::from_line(&line);
-    let mut opened = work.open().unwrap();
+    // Ends the line that the test runner has begun.
+    say("");
+    let mut opened = match work.open() {
+        Ok(opened) => opened,
+        Err(error) => return say(&format!("refused {error}")),
+    };
     say(&format!("opened {}", work.check(&mut opened)));
     let mut journal = opened.journal;
     let mut background: Option<std::thread::JoinHandle<()>> = None;
@@ -169,7 +179,6 @@ fn process() {
 
 /// One line by one write: a reader of a pipe or of a trace sees it whole, and a killed process loses none.
 fn say(line: &str) {
-    let line = format!("\n{line}\n");
-    let mut out = std::fs::File::options().write(true).open("/proc/self/fd/1").unwrap();
-    out.write_all(line.as_bytes()).unwrap();
+    let mut out = std::io::stdout().lock();
+    out.write_all(format!("{line}\n").as_bytes()).unwrap();
 }

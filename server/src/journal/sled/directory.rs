@@ -5,6 +5,7 @@
 //! DIR/journal/format            one line: the format of everything below
 //! DIR/journal/batches/          sled's own directory
 //! DIR/journal/snapshots/        snapshot files
+//! DIR/journal/acknowledged      the last revision known to be durable, never synced: see `HighWaterMark`
 //! DIR/journal.creating/         a journal that was never finished, so nothing in it was ever acknowledged
 //! ```
 //! It promises that `journal` appears whole (built aside, synced, renamed), and that it is never created over one.
@@ -110,6 +111,11 @@ impl Directory {
     /// sled's directory.
     pub(super) fn batches(&self) -> PathBuf {
         self.journal.join("batches")
+    }
+
+    /// The file of the high-water mark.
+    pub(super) fn acknowledged(&self) -> PathBuf {
+        self.journal.join("acknowledged")
     }
 
     /// The directory of snapshot files.

@@ -1,9 +1,11 @@
 //! Commits and reads on sled 0.34.7. What was found by running it, and what follows here:
 //!
 //! - `flush` only calls sync_file_range, so a commit ends with fdatasync of sled's `db` file, by one descriptor.
-//! - A failed fdatasync may have lost pages: the store is poisoned and its sled handle leaked, because dropping it syncs.
+//! - A failed fdatasync may have lost pages: the store is poisoned and its sled handle leaked, because dropping it syncs;
+//!   the next opening reads from the disk, not from the cache.
 //! - A leftover `snap.*.generating` makes an open fail, so it is removed first; a file lock may linger, so it is retried.
-//! - What a killed process wrote may be in the page cache only: it is synced before sled builds on it.
+//! - What a killed process wrote may be in the page cache only: it is synced before sled builds on it (sled does that
+//!   itself only where its log ends inside a segment).
 //! - Commits of the writer and the pruner take turns, so sled never recycles a segment on the strength of unsynced ones.
 
 use std::fs::{self, File};
@@ -21,6 +23,7 @@ use super::super::{
     Archive, Batch, HistoryBound, JournalError, READ_BYTES_MAX, Revision, Snapshot,
 };
 use super::directory::{self, Directory, LOCK_LINGER_MAX, LOCK_RETRY_EVERY};
+use super::high_water_mark::{HighWaterMark, Mark};
 use super::record::{self, Assembly, Record};
 use super::snapshot_files::SnapshotFiles;
 
@@ -44,6 +47,7 @@ pub(super) struct Store {
     last: AtomicU64,
     oldest: AtomicU64,
     snapshots: Mutex<SnapshotFiles>,
+    mark: HighWaterMark,
     path: PathBuf,
     /// Dropped after `db`: fields drop in order, and `Drop` takes `db` first.
     _directory: Directory,
@@ -65,18 +69,24 @@ impl Store {
     /// Opens the store of a directory that this process holds.
     pub(super) fn open(directory: Directory) -> Result<Self, JournalError> {
         let path = directory.batches();
-        let file = prepare(&path)?;
+        let mark = HighWaterMark::open(directory.acknowledged())?;
+        let left = mark.read()?;
+        let file = prepare(&path, left.is_some_and(|left| left.failed))?;
         let db = open_sled(&directory)?;
         // sled renames a snapshot of its page table into place on opening, and does not sync the directory.
         directory::sync(&path)?;
         let last = edge(db.last(), &path)?;
         let oldest = edge(db.first(), &path)?;
+        let last_or_zero = last.unwrap_or(Revision::ZERO);
+        left.map_or(Ok(()), |left| left.check(last_or_zero))?;
+        mark.write(Mark { durable: last_or_zero, failed: false });
         let store = Store {
             commit: Mutex::new(Commit { file, poisoned: false }),
-            last: AtomicU64::new(last.unwrap_or(Revision::ZERO).0),
+            last: AtomicU64::new(last_or_zero.0),
             oldest: AtomicU64::new(oldest.unwrap_or(Revision::ZERO.next()).0),
             snapshots: Mutex::new(SnapshotFiles::open(directory.snapshots())?),
             db: Some(db),
+            mark,
             path,
             _directory: directory,
         };
@@ -88,6 +98,7 @@ impl Store {
         let mut commit = self.lock_commit()?;
         check_append(self.last_revision(), revision, batch)?;
         self.commit(&mut commit, "append to", |db| insert(db, revision, batch))?;
+        self.mark.write(Mark { durable: revision, failed: false });
         self.last.store(revision.0, Ordering::Release);
         Ok(())
     }
@@ -108,6 +119,20 @@ impl Store {
         change: impl FnOnce(&::sled::Db) -> ::sled::Result<()>,
     ) -> Result<(), JournalError> {
         commit.poisoned = true;
+        let committed = self.change_and_sync(&commit.file, attempted, change);
+        match &committed {
+            Ok(()) => commit.poisoned = false,
+            Err(_) => self.mark.write(Mark { durable: self.last_revision(), failed: true }),
+        }
+        committed
+    }
+
+    fn change_and_sync(
+        &self,
+        file: &File,
+        attempted: &'static str,
+        change: impl FnOnce(&::sled::Db) -> ::sled::Result<()>,
+    ) -> Result<(), JournalError> {
         let db = self.db();
         // sled asserts and unwraps in places where a disk can make it do so.
         catch_unwind(AssertUnwindSafe(|| change(db).and_then(|()| db.flush().map(drop))))
@@ -117,12 +142,7 @@ impl Store {
                 message: panic_message(panic.as_ref()),
             })?
             .map_err(|error| JournalError::store(attempted, &self.path, error))?;
-        commit
-            .file
-            .sync_data()
-            .map_err(|error| JournalError::io("sync", &self.path.join("db"), error))?;
-        commit.poisoned = false;
-        Ok(())
+        file.sync_data().map_err(|error| JournalError::io("sync", &self.path.join("db"), error))
     }
 
     fn lock_commit(&self) -> Result<MutexGuard<'_, Commit>, JournalError> {
@@ -312,9 +332,9 @@ fn edge(
     found.map(|(key, _)| record::parse_key(&key).map(|(revision, _)| revision)).transpose()
 }
 
-/// Makes the directory fit for sled: leftovers gone, what is in the page cache on the disk. Returns the descriptor of
-/// the `db` file that every commit syncs.
-fn prepare(path: &Path) -> Result<File, JournalError> {
+/// Makes the directory fit for sled: leftovers gone, and the page cache and the disk of one mind. Returns the descriptor
+/// of the `db` file that every commit syncs.
+fn prepare(path: &Path, last_commit_failed: bool) -> Result<File, JournalError> {
     for entry in directory::entries(path)? {
         let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if name.starts_with("snap.") && name.ends_with(".generating") {
@@ -333,6 +353,10 @@ fn prepare(path: &Path) -> Result<File, JournalError> {
             }
         })?;
     file.sync_data().map_err(|error| JournalError::io("sync", &db_path, error))?;
+    if last_commit_failed {
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
+            .map_err(|error| JournalError::io("drop cached pages of", &db_path, error.into()))?;
+    }
     Ok(file)
 }
 
