@@ -1,6 +1,6 @@
 //! The session's book of held leases: who is looked at next, and how a lease leaves it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crate::{
     held::{Held, LostReason},
@@ -57,11 +57,16 @@ impl State {
         }
     }
 
-    /// Whether a lease is to be looked at before the keep-alive wakes by itself.
+    /// When the keep-alive has something to do next.
+    pub(crate) fn next_due(&self) -> Option<Duration> {
+        let first = |order: &BTreeSet<(Duration, u64)>| order.first().map(|(at, _)| *at);
+        [first(&self.attention), first(&self.releases_later)].into_iter().flatten().min()
+    }
+
+    /// Whether that is before it wakes by itself.
     pub(crate) fn is_due_before_wake(&self) -> bool {
-        self.attention
-            .first()
-            .is_some_and(|(at, _)| self.keepalive_wakes_at.is_none_or(|wakes_at| *at < wakes_at))
+        self.next_due()
+            .is_some_and(|at| self.keepalive_wakes_at.is_none_or(|wakes_at| at < wakes_at))
     }
 
     /// Looks at a lease again at that time.

@@ -43,7 +43,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 }
 
 impl State {
-    /// Does what is due, and says when to come back; `None`: nothing is held.
+    /// Does what is due, and says when to come back; `None`: when it is called.
     pub(crate) fn keep_alive(&mut self, now: Duration) -> Option<Duration> {
         let later = self.attention.split_off(&(now.saturating_add(COALESCE), 0));
         let due = std::mem::replace(&mut self.attention, later);
@@ -52,7 +52,8 @@ impl State {
             .filter_map(|(_, lease_id)| self.attend_to(lease_id, now).then_some(lease_id))
             .collect();
         self.send_renewals(&renew, now);
-        self.keepalive_wakes_at = self.attention.first().map(|(at, _)| *at);
+        self.repeat_releases(now);
+        self.keepalive_wakes_at = self.next_due();
         self.keepalive_wakes_at
     }
 

@@ -47,6 +47,7 @@ impl State {
         self.link = None;
         self.pending.retain(|_, pending| !matches!(pending, Pending::Renewal(_)));
         (self.acquires_in_flight, self.releases_in_flight, self.renewals_in_flight) = (0, 0, 0);
+        self.releases_later.clear();
         let mut sequences: Vec<u64> = self.pending.keys().copied().collect();
         sequences.sort_unstable();
         let (releases, acquires): (VecDeque<u64>, VecDeque<u64>) = sequences

@@ -27,6 +27,11 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
+    /// As it is after so many failures.
+    pub(crate) const fn after(failures: u32) -> Self {
+        Self { failures }
+    }
+
     /// The pause after one more failure; the coordinator's own wish is a lower bound.
     pub(crate) fn pause(&mut self, retry_after: Option<Duration>) -> Duration {
         let spread = rand::rng().random_range(1.0 - SPREAD..=1.0 + SPREAD);

@@ -147,6 +147,13 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Wakes the keep-alive where something became due before it would wake.
+    fn call_keepalive(&self, state: &State) {
+        if state.is_due_before_wake() {
+            self.attention.notify_one();
+        }
+    }
+
     fn call_closing(&self) {
         self.closing.notify_one();
         self.wanted.notify_one();
@@ -210,9 +217,7 @@ impl Shared {
                 let info = info(granted.lease);
                 let mut state = lock();
                 let delivery = state.granted(sequence, info, now);
-                if state.is_due_before_wake() {
-                    self.attention.notify_one();
-                }
+                self.call_keepalive(&state);
                 delivery
             }
             Some(Body::Released(released)) => {
@@ -224,10 +229,17 @@ impl Shared {
                 lock().queued(sequence, info, now)
             }
             Some(Body::Renewed(renewed)) => {
-                lock().renewed(sequence, renewed, now);
+                let mut state = lock();
+                state.renewed(sequence, renewed, now);
+                self.call_keepalive(&state);
                 None
             }
-            Some(Body::Error(error)) => lock().refused(sequence, Error::from(error), now),
+            Some(Body::Error(error)) => {
+                let mut state = lock();
+                let delivery = state.refused(sequence, Error::from(error), now);
+                self.call_keepalive(&state);
+                delivery
+            }
             Some(Body::Changed(lease)) => {
                 lock().changed(LeaseInfo::from(lease));
                 None

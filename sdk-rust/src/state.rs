@@ -18,6 +18,7 @@ use crate::{
     error::Error,
     info::LeaseInfo,
     pending::{Answer, Delivery, Pending, PendingAcquire, PendingRelease, Released},
+    retry::{Backoff, TRIES_MAX},
 };
 
 /// Acquires in flight: 4,096 less what is set aside below.
@@ -47,6 +48,8 @@ pub(crate) struct State {
     pub(crate) held: HashMap<u64, Tenure>,
     /// The same leases by when they are looked at next.
     pub(crate) attention: BTreeSet<(Duration, u64)>,
+    /// Releases that were refused and are sent again then.
+    pub(crate) releases_later: BTreeSet<(Duration, u64)>,
     /// When the keep-alive wakes by itself; `None`: it sleeps until it is called.
     pub(crate) keepalive_wakes_at: Option<Duration>,
     pub(crate) revision_seen: u64,
@@ -219,7 +222,7 @@ impl State {
                 let answer = acquire.answer?;
                 Some(Delivery::Acquire(answer, Answer::Refused(error, acquire.request)))
             }
-            Pending::Release(release) => Some(Delivery::Release(release.answer?, Err(error))),
+            Pending::Release(release) => self.release_refused(sequence, release, error, now),
             Pending::Renewal(renewal) => {
                 for lease_id in renewal.lease_ids {
                     self.renewal_failed(lease_id, &error, now);
@@ -227,6 +230,33 @@ impl State {
                 None
             }
         }
+    }
+
+    /// A refusal that may pass must not leave the lease to its TTL: the release is sent again after a pause.
+    fn release_refused(
+        &mut self,
+        sequence: u64,
+        mut release: PendingRelease,
+        error: Error,
+        now: Duration,
+    ) -> Option<Delivery> {
+        release.failures += 1;
+        if !error.is_retryable() || release.failures >= TRIES_MAX {
+            return Some(Delivery::Release(release.answer?, Err(error)));
+        }
+        let pause = Backoff::after(release.failures - 1).pause(error.retry_after());
+        self.pending.insert(sequence, Pending::Release(release));
+        self.releases_later.insert((now.saturating_add(pause), sequence));
+        None
+    }
+
+    /// Sends refused releases again whose pause is over.
+    pub(crate) fn repeat_releases(&mut self, now: Duration) {
+        let later =
+            self.releases_later.split_off(&(now.saturating_add(Duration::from_nanos(1)), 0));
+        let due = std::mem::replace(&mut self.releases_later, later);
+        self.releases_unsent.extend(due.into_iter().map(|(_, sequence)| sequence));
+        self.pump(now);
     }
 
     pub(crate) fn released(

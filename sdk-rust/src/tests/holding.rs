@@ -154,6 +154,22 @@ async fn a_dropped_guard_releases_and_a_detached_one_does_not() {
 }
 
 #[tokio::test]
+async fn a_release_that_a_stopping_coordinator_refuses_is_sent_again() {
+    let mut scene = Scene::new().await;
+    let (mut session, lease) = one(&mut scene).await;
+    let release = tokio::spawn(lease.release());
+    let (sequence, _) = session.release().await;
+    session.refuse(sequence, Code::Unavailable, "SHUTTING_DOWN").await;
+    settle(&scene, &mut session).await;
+    scene.advance(seconds(1));
+    let (sequence, again) = session.release().await;
+    assert_eq!((again.lease_id, again.fencing_token), (7, Some(3)));
+    let ended = v1::Lease { state: v1::LeaseState::Ended as i32, ..active(7, 3) };
+    session.answer(sequence, Body::Released(v1::ReleaseResponse { lease: Some(ended) })).await;
+    release.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_lost_lease_is_still_released_when_its_guard_is_dropped() {
     let mut scene = Scene::new().await;
     let (mut session, lease) = one(&mut scene).await;
