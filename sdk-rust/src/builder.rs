@@ -129,7 +129,7 @@ async fn check_health(channel: &Channel, endpoint: &str, deadline: Duration) -> 
     let check = client.check(HealthCheckRequest { service: String::new() });
     match timeout(deadline, check).await {
         Err(_) => Err(unavailable(&format!("no answer within {deadline:?}"))),
-        Ok(Err(status)) => Err(unavailable(Error::from(status).message())),
+        Ok(Err(status)) => Err(unavailable(Error::from(status).cause())),
         Ok(Ok(answer)) if answer.get_ref().status() != ServingStatus::Serving => {
             Err(unavailable("it answers, but does not serve now"))
         }

@@ -15,6 +15,16 @@ use crate::{
 /// The reason given to failures below gRPC: no connection, or a connection that broke.
 const UNREACHABLE: &str = "UNREACHABLE";
 
+/// How the messages of such failures begin.
+const CANNOT_BE_REACHED: &str = "the coordinator cannot be reached: ";
+
+impl Error {
+    /// The message without what a caller says itself: that the coordinator cannot be reached.
+    pub(crate) fn cause(&self) -> &str {
+        self.message().strip_prefix(CANNOT_BE_REACHED).unwrap_or(self.message())
+    }
+}
+
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
         if is_transport_failure(&status) {
@@ -82,7 +92,7 @@ fn unreachable(status: &Status) -> Error {
             return Error::new(ErrorKind::DeadlineExceeded, "DEADLINE_EXCEEDED", message);
         }
     }
-    let message = format!("the coordinator cannot be reached: {cause}");
+    let message = format!("{CANNOT_BE_REACHED}{cause}");
     Error::new(ErrorKind::Unavailable, UNREACHABLE, message)
 }
 

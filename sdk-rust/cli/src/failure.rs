@@ -121,10 +121,6 @@ impl Failure {
         self.exit == exit.code()
     }
 
-    pub(crate) fn message(&self) -> &str {
-        self.report.as_ref().map_or("", |report| &report.message)
-    }
-
     /// Prints the failure and names its exit code.
     pub(crate) fn report(self, output: &Output) -> ExitCode {
         if let Some(report) = &self.report {

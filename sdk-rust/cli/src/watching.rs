@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use gpulease::{Client, EventBatch, EventStream};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_stream::StreamExt;
 
 use crate::failure::{Exit, Failure};
@@ -20,6 +20,10 @@ const REDRAW_MIN: Duration = Duration::from_millis(200);
 
 /// The longest time between two redraws: times left are shown in seconds.
 const REDRAW_MAX: Duration = Duration::from_secs(1);
+
+/// How long an answer is waited for before the screen says that none comes; without a screen, the SDK's own
+/// bounds decide.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// Clears the screen; moves to the top; clears to the end of a line; clears what is below.
 const CLEAR: &str = "\x1b[2J";
@@ -41,18 +45,27 @@ pub(crate) async fn redraw(
     if output.stdout_is_terminal {
         output.text(CLEAR)?;
     }
+    let patience = if output.stdout_is_terminal { ANSWER_MAX } else { Duration::MAX };
+    let mut shown = String::new();
     loop {
         let drawn = Instant::now();
-        match answer().await {
-            Ok(text) => draw(output, &text)?,
-            Err(failure) if output.stdout_is_terminal && failure.is(Exit::Unreachable) => {
-                draw(output, &format!("{}\nwaiting for it to come back", failure.message()))?;
+        let away = match timeout(patience, answer()).await {
+            Ok(Ok(text)) => {
+                shown = text;
+                false
             }
-            Err(failure) => return Err(failure),
-        }
+            Ok(Err(failure)) if !(output.stdout_is_terminal && is_away(&failure)) => {
+                return Err(failure);
+            }
+            Ok(Err(_)) | Err(_) => true,
+        };
+        draw(output, &if away { with_notice(&shown, &context.endpoint) } else { shown.clone() })?;
         if output.stdout_is_terminal {
             tokio::select! {
-                batch = next(&mut events) => { batch?; }
+                batch = next(&mut events) => match batch {
+                    Err(failure) if !is_away(&failure) => return Err(failure),
+                    _ => {}
+                },
                 _ = ticks.tick() => {}
             }
         } else {
@@ -60,6 +73,14 @@ pub(crate) async fn redraw(
         }
         sleep_until(drawn + REDRAW_MIN).await;
     }
+}
+
+fn is_away(failure: &Failure) -> bool {
+    failure.is(Exit::Unreachable)
+}
+
+fn with_notice(shown: &str, endpoint: &str) -> String {
+    format!("{endpoint} does not answer: waiting for it, this is how it was:\n\n{shown}")
 }
 
 /// The next batch that holds an event: bookmarks are passed over.

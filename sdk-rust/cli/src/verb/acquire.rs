@@ -36,7 +36,7 @@ pub struct Options {
     lease: Box<LeaseOptions>,
 
     /// Stay, and renew the lease until Ctrl-C or SIGTERM; then release it
-    #[arg(long)]
+    #[arg(long, help_heading = "What to do with it")]
     hold: bool,
 }
 

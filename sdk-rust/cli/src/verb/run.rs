@@ -58,11 +58,11 @@ pub struct Options {
     lease: LeaseOptions,
 
     /// Start a coordinator for the time of COMMAND, with this host's devices and a temporary journal
-    #[arg(long)]
+    #[arg(long, help_heading = "Where to get it")]
     local: bool,
 
     /// Start a coordinator for the time of COMMAND, with simulated devices, like 2x24GiB or 8x80GiB:H100
-    #[arg(long, value_name = "SPEC", conflicts_with = "local")]
+    #[arg(long, value_name = "SPEC", conflicts_with = "local", help_heading = "Where to get it")]
     local_simulate: Option<String>,
 
     /// What to run, with its arguments
