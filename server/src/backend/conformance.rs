@@ -353,7 +353,8 @@ fn it_runs_on_a_thread_and_stops_within_the_bound<S: Subject>() {
     let first = reports.recv().unwrap();
     assert!(matches!(first, Input::Observed { .. }), "{first:?}");
     assert_eq!(running.stop(), Stopped::Ended);
-    assert!(reports.into_iter().count() < usize::MAX, "the sink is gone with the thread");
+    // The reports end only when the sink is dropped with the thread.
+    reports.into_iter().for_each(drop);
 }
 
 macro_rules! run_on_every_backend {

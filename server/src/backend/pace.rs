@@ -244,7 +244,8 @@ mod tests {
     fn dropping_a_running_backend_stops_it() {
         let (running, steps, _reports) = started(None, Time::ZERO);
         drop(running);
-        assert!(steps.into_iter().count() < usize::MAX, "the channel ends with the thread");
+        // The steps end only when the thread does.
+        steps.into_iter().for_each(drop);
     }
 
     #[test]

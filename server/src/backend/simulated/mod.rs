@@ -4,7 +4,8 @@
 //! a scenario file ([`scenario`], with a commented `example.toml`), and [`Simulation`] plays it.
 //! It promises that the same plan, stepped at the same times, reports the same bytes; that UUIDs (`SIM-<node>-<index>`)
 //! and boot ids outlive restarts of the coordinator; and that the clock of a scenario is the backend's, so that after
-//! a restart the scenario plays again from its start.
+//! a restart the scenario plays again from its start (a node that the script had rebooted has its first boot id again,
+//! which the core takes for one more reboot).
 //! Devices idle until a load is scripted; that they follow the leases held on them is not simulated.
 
 pub mod plan;
@@ -17,5 +18,8 @@ mod model;
 mod noise;
 mod run;
 mod script;
+
+#[cfg(test)]
+mod with_core;
 
 pub use run::Simulation;

@@ -33,7 +33,10 @@ const MODELS: [(&str, (u32, u32), u32); 15] = [
 
 /// What is known of the model of this name.
 pub(super) fn known(model: &str) -> Known {
-    MODELS.iter().find(|(name, ..)| *name == model).map_or(UNKNOWN, |&(_, capability, watts)| {
-        Known { compute_capability: Some(capability), power_max_watts: watts }
+    // Constraints compare models without regard to case; so does this.
+    let found = MODELS.iter().find(|(name, ..)| name.eq_ignore_ascii_case(model));
+    found.map_or(UNKNOWN, |&(_, capability, watts)| Known {
+        compute_capability: Some(capability),
+        power_max_watts: watts,
     })
 }

@@ -11,6 +11,7 @@ use std::path::Path;
 use gpulease_core::{
     id::{NAME_BYTES_MAX, Name},
     inventory::{DEVICES_KNOWN_MAX, NODES_MAX, NodeFacts},
+    request::SLOTS_MAX,
 };
 use serde::Deserialize;
 use toml::Spanned;
@@ -243,9 +244,11 @@ impl DeviceTable {
 }
 
 fn checked_slots(slots: &Spanned<u32>) -> Result<u32, Flaw> {
-    let problem = || "a device has at least one slot".to_owned();
-    let checked = Some(*slots.get_ref()).filter(|slots| *slots > 0);
-    checked.ok_or_else(|| Flaw::at(slots, "slots", problem()))
+    let checked = Some(*slots.get_ref()).filter(|slots| (1..=SLOTS_MAX).contains(slots));
+    checked.ok_or_else(|| {
+        let problem = format!("a device has 1 to {SLOTS_MAX} slots, not {}", slots.get_ref());
+        Flaw::at(slots, "slots", problem)
+    })
 }
 
 fn checked_capability(text: &Spanned<String>) -> Result<(u32, u32), Flaw> {

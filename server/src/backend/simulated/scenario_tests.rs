@@ -132,7 +132,7 @@ fn a_bad_device_is_refused_with_its_line_and_key() {
         "[[node]]\nname = \"a\"\n[[node.device]]\nmemory = \"8GiB\"\nslots = 0\n",
         5,
         Some("slots"),
-        "at least one",
+        "1 to 1000000",
     );
     check(
         "[[node]]\nname = \"a\"\n[[node.device]]\nmemory = \"8GiB\"\ncompute_capability = \"nine\"\n",
