@@ -216,33 +216,31 @@ impl Story {
         };
         let ticket = Ticket(self.world.number());
         self.tickets.insert(ticket, alias.to_owned());
-        let expected =
-            LeaseId(self.world.scheduler.state().leases().keys().last().map_or(0, |id| id.0) + 1);
-        self.names.entry(expected).or_insert_with(|| alias.to_owned());
         match request.validate() {
             Ok(request) => {
                 let seen =
                     self.world.feed(Input::Acquire { caller, ticket, request: Arc::new(request) });
-                self.learn(alias);
+                self.learn(alias, ticket, &seen.1);
                 self.tell(seen);
             }
             Err(invalid) => self.say(&format!("{alias}: invalid: {invalid}")),
         }
     }
 
-    /// Remembers which lease a story's name means: the newest with this request id.
-    fn learn(&mut self, alias: &str) {
-        let state = self.world.scheduler.state();
-        let by_ticket =
-            state.leases().values().rev().find(|lease| !self.names_other(lease.id, alias));
-        if let Some(lease) = by_ticket {
-            self.leases.insert(alias.to_owned(), lease.id);
-            self.names.insert(lease.id, alias.to_owned());
+    /// Remembers which lease a story's name means: the one that its request was answered with.
+    fn learn(&mut self, alias: &str, ticket: Ticket, effects: &[Effect]) {
+        let answered = effects.iter().find_map(|effect| match effect {
+            Effect::Reply { ticket: to, reply: Ok(Answer::Queued(view) | Answer::Lease(view)) }
+                if *to == ticket =>
+            {
+                Some(view.id)
+            }
+            _ => None,
+        });
+        if let Some(id) = answered {
+            self.leases.insert(alias.to_owned(), id);
+            self.names.insert(id, alias.to_owned());
         }
-    }
-
-    fn names_other(&self, id: LeaseId, alias: &str) -> bool {
-        self.names.get(&id).is_none_or(|name| name != alias)
     }
 
     fn hold(&mut self, words: &Words<'_>) {
@@ -335,7 +333,8 @@ impl Story {
 
     fn tell_all(&mut self, seen: Vec<(Time, Vec<Event>, Vec<Effect>)>) {
         for (at, events, effects) in seen {
-            if events.is_empty() && effects.is_empty() {
+            // The time made durable now and then is no part of any story.
+            if effects.is_empty() && events.iter().all(|event| *event == Event::Checkpoint) {
                 continue;
             }
             self.say(&format!("at {at}"));
@@ -629,6 +628,7 @@ fn every_story_is_told_as_it_happens() {
     let mut wrong = Vec::new();
     for path in files.iter().filter(|path| path.extension().is_some_and(|ext| ext == "txt")) {
         let text = fs::read_to_string(path).unwrap();
+        println!("{}", path.display());
         let present = run(&text);
         told += 1;
         if present == text {
@@ -641,6 +641,6 @@ fn every_story_is_told_as_it_happens() {
             wrong.push(format!("{}: expected / happened: {first:#?}", path.display()));
         }
     }
-    assert!(told >= 2, "only {told} stories were found in {}", folder.display());
+    assert!(told >= 20, "only {told} stories were found in {}", folder.display());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
