@@ -7,6 +7,7 @@ use crate::{
     id::{DeviceId, LeaseId, NodeId},
     inventory::Device,
     lease::{Lease, State as LeaseState},
+    queue::{Presence, Waiter},
     time::{Span, Time},
     view::{Counts, DeviceCondition, DeviceName, DeviceView, LeaseHistory, LeaseView},
 };
@@ -61,6 +62,24 @@ impl Scheduler {
         });
         let view = |id: DeviceId| Some((id, self.device_view(id, inventory.device(id)?)));
         ids.filter_map(view).take(limit).collect()
+    }
+
+    /// Whether a QUEUED lease's caller is there.
+    #[must_use]
+    pub fn is_present(&self, id: LeaseId) -> bool {
+        self.soft
+            .queue
+            .waiter(id)
+            .is_some_and(|waiter| matches!(waiter.presence, Presence::Present { .. }))
+    }
+
+    /// Whether a QUEUED lease would be granted if it fitted: its caller is there, and nobody before it is expected
+    /// back from a restart.
+    #[must_use]
+    pub fn may_be_granted(&self, id: LeaseId) -> bool {
+        let bound = self.soft.queue.bound();
+        let allowed = |waiter: &Waiter| bound.is_none_or(|bound| waiter.key <= bound);
+        self.is_present(id) && self.soft.queue.waiter(id).is_some_and(allowed)
     }
 
     /// The coordinator in figures.

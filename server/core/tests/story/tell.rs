@@ -1,0 +1,230 @@
+//! What the scheduler decided and said, as the lines of a story.
+
+use std::fmt::Write as _;
+
+use gpulease_core::{
+    event::Event,
+    id::{Caller, DeviceId, LeaseId, NodeId},
+    lease::{OpenCause, State as LeaseState},
+    output::{Answer, Effect, Rejection},
+    time::Time,
+    view::{DeviceName, LeaseView},
+};
+
+use super::Story;
+
+impl Story {
+    pub(crate) fn say(&mut self, line: &str) {
+        self.told.push_str(line);
+        self.told.push('\n');
+    }
+
+    pub(crate) fn tell_all(&mut self, seen: Vec<(Time, Vec<Event>, Vec<Effect>)>) {
+        for (at, events, effects) in seen {
+            // The time made durable now and then is no part of any story.
+            if effects.is_empty() && events.iter().all(|event| *event == Event::Checkpoint) {
+                continue;
+            }
+            self.say(&format!("at {at}"));
+            self.tell((events, effects));
+        }
+    }
+
+    pub(crate) fn tell(&mut self, (events, effects): (Vec<Event>, Vec<Effect>)) {
+        for event in events {
+            let line = self.event(&event);
+            self.say(&format!("  {line}"));
+        }
+        for effect in effects {
+            let line = self.effect(&effect);
+            self.say(&format!("  -> {line}"));
+        }
+    }
+
+    pub(crate) fn name(&self, id: LeaseId) -> String {
+        self.names.get(&id).cloned().unwrap_or_else(|| format!("lease {id}"))
+    }
+
+    pub(crate) fn uuids(&self, devices: &[DeviceId]) -> String {
+        let inventory = self.world.scheduler.state().inventory();
+        let uuid =
+            |id: &DeviceId| inventory.device(*id).map(|device| device.facts.uuid.to_string());
+        devices.iter().filter_map(uuid).collect::<Vec<_>>().join(" ")
+    }
+
+    pub(crate) fn event(&self, event: &Event) -> String {
+        let inventory = self.world.scheduler.state().inventory();
+        let node = |id: NodeId| {
+            inventory.node(id).map_or_else(String::new, |node| node.facts.name.to_string())
+        };
+        match event {
+            Event::NodeAdded { facts } => format!("node {} added", facts.name),
+            Event::NodeChanged { node: id, facts } => {
+                format!("node {} changed, boot id {}", node(*id), facts.boot_id)
+            }
+            Event::NodeLost { node: id } => format!("node {} lost", node(*id)),
+            Event::NodeRecovered { node: id } => format!("node {} recovered", node(*id)),
+            Event::DeviceAdded { facts, .. } => format!("device {} added", facts.uuid),
+            Event::DeviceChanged { facts, .. } => format!("device {} changed", facts.uuid),
+            Event::DeviceLost { device, detail } => {
+                format!("device {} lost: {detail}", self.uuids(&[*device]))
+            }
+            Event::DeviceRecovered { device } => {
+                format!("device {} recovered", self.uuids(&[*device]))
+            }
+            Event::Requested { lease, .. } => format!("{} requested", self.name(*lease)),
+            Event::Granted { lease, token, devices } => {
+                format!("{} granted, token {token}: {}", self.name(*lease), self.uuids(devices))
+            }
+            Event::Kept { lease, devices, lapses_at } => {
+                format!("kept for {} until {lapses_at}: {}", self.name(*lease), self.uuids(devices))
+            }
+            Event::KeepDropped { lease, cause, .. } => {
+                format!("no longer kept for {}: {cause:?}", self.name(*lease))
+            }
+            Event::Reclaiming { lease, reason, detail } => {
+                format!(
+                    "{} reclaiming: {reason:?}{}",
+                    self.name(*lease),
+                    in_words(detail.as_deref())
+                )
+            }
+            Event::Opened { device, lease, cause } => {
+                let cause = match cause {
+                    OpenCause::LockDelay => "lock delay over",
+                    OpenCause::Reboot => "node rebooted",
+                    OpenCause::LateRelease => "released late",
+                };
+                format!("{} opened after {}: {cause}", self.uuids(&[*device]), self.name(*lease))
+            }
+            Event::Ended { lease, reason, detail } => {
+                format!("{} ended: {reason:?}{}", self.name(*lease), in_words(detail.as_deref()))
+            }
+            Event::Checkpoint => "checkpoint".to_owned(),
+        }
+    }
+
+    pub(crate) fn effect(&self, effect: &Effect) -> String {
+        match effect {
+            Effect::Reply { ticket, reply } => {
+                let to =
+                    self.tickets.get(ticket).cloned().unwrap_or_else(|| format!("ticket {ticket}"));
+                match reply {
+                    Ok(answer) => format!("{to}: {}", self.answer(answer)),
+                    Err(rejection) => format!("{to}: no: {}", self.rejection(rejection)),
+                }
+            }
+            Effect::Changed { caller, lease } => {
+                format!("{} hears: {}", self.caller_name(*caller), self.view(lease))
+            }
+            Effect::SessionReplaced { caller } => {
+                format!("{} hears: replaced", self.caller_name(*caller))
+            }
+        }
+    }
+
+    pub(crate) fn caller_name(&self, caller: Caller) -> String {
+        let named = self.callers.iter().find(|(_, known)| **known == caller);
+        named.map_or_else(|| "an older session".to_owned(), |(name, _)| name.clone())
+    }
+
+    pub(crate) fn answer(&self, answer: &Answer) -> String {
+        match answer {
+            Answer::Queued(view) | Answer::Lease(view) => self.view(view),
+            Answer::Renewed { token, remaining, .. } => {
+                format!("renewed, token {token}, for {remaining}")
+            }
+            Answer::Released(view) => format!("released, {}", self.view(view)),
+            Answer::Revoked(view) => format!("revoked, {}", self.view(view)),
+            Answer::Welcome(leases) => {
+                let leases: Vec<String> =
+                    leases.iter().map(|view| format!(" {};", self.view(view))).collect();
+                format!(
+                    "welcome,{}",
+                    if leases.is_empty() { " nothing held".to_owned() } else { leases.concat() }
+                )
+            }
+        }
+    }
+
+    pub(crate) fn view(&self, view: &LeaseView) -> String {
+        let mut line = format!("{} is {}", self.name(view.id), state(view.state));
+        let list = |names: &[DeviceName]| {
+            names.iter().map(|name| name.facts.uuid.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        if view.state == LeaseState::Queued {
+            let _ = write!(line, " at {}", view.queue_position);
+        }
+        for (what, devices) in
+            [("on", &view.devices), ("closing", &view.closed), ("kept", &view.kept)]
+        {
+            if !devices.is_empty() {
+                let _ = write!(line, ", {what} {}", list(devices));
+            }
+        }
+        if let Some(remaining) = view.remaining {
+            let _ = write!(line, ", {remaining} left");
+        }
+        line
+    }
+
+    pub(crate) fn rejection(&self, rejection: &Rejection) -> String {
+        match rejection {
+            Rejection::Unsatisfiable(report) => format!("unsatisfiable: {report}"),
+            Rejection::WaitOver { waited } => format!("waited {waited}"),
+            Rejection::StaleToken { given, .. } => {
+                format!(
+                    "stale token {}",
+                    given.map_or_else(|| "none".to_owned(), |token| token.to_string())
+                )
+            }
+            Rejection::LeaseEnded { reason, .. } => format!("ended: {reason:?}"),
+            Rejection::NameTaken { name, lease } => {
+                format!("name {name} is taken by {}", self.name(*lease))
+            }
+            Rejection::RequestIdTaken { lease } => format!("request id is {}'s", self.name(*lease)),
+            Rejection::RequestIdReused { lease } => {
+                format!("request id made {}", self.name(*lease))
+            }
+            other => format!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn show(&mut self) {
+        let now = self.world.now;
+        let scheduler = &self.world.scheduler;
+        let mut lines = vec![format!("time {now}")];
+        for (_, view) in scheduler.devices(None, 100, None) {
+            let free = view
+                .memory_free_bytes
+                .map_or_else(|| "?".to_owned(), |bytes| format!("{}MiB", bytes >> 20));
+            let device = &view.device;
+            let kept = device
+                .kept_for
+                .map_or_else(String::new, |lease| format!(", kept for {}", self.name(lease)));
+            lines.push(format!(
+                "{}: {:?}, {free} free, {} slots used{kept}",
+                device.facts.uuid, view.condition, device.slots_used
+            ));
+        }
+        for view in scheduler.leases(LeaseId(0), 100, |lease| lease.state.live()) {
+            lines.push(self.view(&view));
+        }
+        for line in lines {
+            self.say(&format!("  {line}"));
+        }
+    }
+}
+
+fn state(state: LeaseState) -> String {
+    match state {
+        LeaseState::Queued => "QUEUED".to_owned(),
+        LeaseState::Active => "ACTIVE".to_owned(),
+        LeaseState::Reclaiming(reason) => format!("RECLAIMING ({reason:?})"),
+        LeaseState::Ended(reason) => format!("ENDED ({reason:?})"),
+    }
+}
+
+fn in_words(detail: Option<&str>) -> String {
+    detail.map(|detail| format!(", {detail}")).unwrap_or_default()
+}
