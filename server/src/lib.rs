@@ -12,5 +12,7 @@ pub mod clock;
 pub mod config;
 /// The durable record of every batch of events.
 pub mod journal;
+/// `gpulease serve`: the wiring.
+pub mod serve;
 /// What is measured, and told to whoever asks.
 pub mod telemetry;
