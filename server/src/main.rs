@@ -83,10 +83,14 @@ mod tests {
 
     #[test]
     fn serve_takes_json_before_and_after_the_verb() {
-        for line in ["gpulease serve --json --simulate 2x24GiB", "gpulease --json serve --simulate 2x24GiB"] {
+        for line in
+            ["gpulease serve --json --simulate 2x24GiB", "gpulease --json serve --simulate 2x24GiB"]
+        {
             let line = Line::try_parse_from(line.split_whitespace()).expect("it parses");
             assert!(line.globals.json);
-            assert!(matches!(line.command, Command::Serve(args) if args.simulate.as_deref() == Some("2x24GiB")));
+            assert!(
+                matches!(line.command, Command::Serve(args) if args.simulate.as_deref() == Some("2x24GiB"))
+            );
         }
     }
 }

@@ -29,7 +29,9 @@ pub enum Failure {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// The HTTP listener cannot be had.
-    #[error("cannot listen on {address} for HTTP; stop what uses it, or choose another with --http, or none")]
+    #[error(
+        "cannot listen on {address} for HTTP; stop what uses it, or choose another with --http, or none"
+    )]
     Http {
         /// The address.
         address: std::net::SocketAddr,
@@ -52,7 +54,9 @@ pub enum Failure {
     #[error("the gRPC server ended by itself, which is a defect: {0}")]
     ServerGone(String),
     /// A commit failed.
-    #[error("the journal failed, so nothing more is acknowledged; what was acknowledged is durable: {0}")]
+    #[error(
+        "the journal failed, so nothing more is acknowledged; what was acknowledged is durable: {0}"
+    )]
     JournalFailed(Arc<str>),
     /// A broken invariant.
     #[error("the coordinator stopped, nothing acknowledged is lost: {0}")]

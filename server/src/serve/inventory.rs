@@ -31,7 +31,11 @@ struct FirstPass {
 
 impl ActorSink {
     /// A sink, and the word that every one of so many nodes has been sampled.
-    pub(super) fn new(handle: Handle, hub: SampleHub, nodes: usize) -> (Self, oneshot::Receiver<()>) {
+    pub(super) fn new(
+        handle: Handle,
+        hub: SampleHub,
+        nodes: usize,
+    ) -> (Self, oneshot::Receiver<()>) {
         let (done, first_pass_done) = oneshot::channel();
         let first_pass = Some(FirstPass { nodes, sampled: HashSet::new(), done });
         (Self { handle, hub, first_pass }, first_pass_done)
@@ -80,6 +84,8 @@ pub(super) async fn wait(first_pass: oneshot::Receiver<()>, handle: &Handle) {
         handle.query(|_| ()).await
     };
     if tokio::time::timeout(FIRST_PASS_MAX, in_state).await.is_err() {
-        tracing::warn!("the devices were not measured within {FIRST_PASS_MAX:?}; serving without them");
+        tracing::warn!(
+            "the devices were not measured within {FIRST_PASS_MAX:?}; serving without them"
+        );
     }
 }

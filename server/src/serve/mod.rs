@@ -89,13 +89,15 @@ impl Coordinator {
             revision: handle.facts().revision,
         };
         let hub = SampleHub::default();
-        let (sink, first_pass) = inventory::ActorSink::new(handle.clone(), hub.clone(), summary.nodes);
+        let (sink, first_pass) =
+            inventory::ActorSink::new(handle.clone(), hub.clone(), summary.nodes);
         let backend = backend::start(&devices, Box::new(sink))?;
         inventory::wait(first_pass, &handle).await;
         let (stop_serving, stopped) = watch::channel(false);
         let session_grace = config.policy.session_grace;
         let options = api::Options { hub, configuration: toml, session_grace };
-        let api = tokio::spawn(api::serve(handle.clone(), listeners, options, told(stopped.clone())));
+        let api =
+            tokio::spawn(api::serve(handle.clone(), listeners, options, told(stopped.clone())));
         let http = http.map(|bound| tokio::spawn(bound.serve(handle.clone(), told(stopped))));
         let revision = handle.facts().revision;
         let ready = Ready { revision, ..ready };
@@ -126,7 +128,9 @@ impl Coordinator {
         };
         stop_serving.send_replace(true);
         if timeout_at(deadline, close(api, http)).await.is_err() {
-            tracing::warn!("the stop took longer than {STOP_MAX:?}; what was still open is cut off");
+            tracing::warn!(
+                "the stop took longer than {STOP_MAX:?}; what was still open is cut off"
+            );
         }
         outcome
     }

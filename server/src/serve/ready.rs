@@ -57,10 +57,17 @@ impl Ready {
             writeln!(text, "  {name:<9}{value}").expect("writing to a string cannot fail");
         };
         line("gRPC", self.grpc.map_or_else(|| "off".to_owned(), url));
-        line("socket", self.socket.as_ref().map_or("off".into(), |path| path.display().to_string()));
-        line("HTTP", self.http.map_or_else(|| "off".to_owned(), |http| {
-            format!("{} (/livez /readyz /status)", url(http))
-        }));
+        line(
+            "socket",
+            self.socket.as_ref().map_or("off".into(), |path| path.display().to_string()),
+        );
+        line(
+            "HTTP",
+            self.http.map_or_else(
+                || "off".to_owned(),
+                |http| format!("{} (/livez /readyz /status)", url(http)),
+            ),
+        );
         line("data", format!("{} at revision {}", self.data.display(), self.revision));
         line("devices", self.device_line());
         line("next", self.next_line());

@@ -12,8 +12,7 @@ use crate::config::LogFormat;
 
 /// Starts logging at `level`, which is a level or a list of targets with levels.
 pub fn start(level: &str, format: LogFormat) {
-    let filter: Targets =
-        level.parse().expect("the configuration takes only levels that parse");
+    let filter: Targets = level.parse().expect("the configuration takes only levels that parse");
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());

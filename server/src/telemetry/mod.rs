@@ -2,3 +2,5 @@
 
 /// The latest sample of every device.
 pub mod hub;
+/// Log lines.
+pub mod logs;
