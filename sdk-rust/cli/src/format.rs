@@ -28,20 +28,27 @@ pub(crate) fn size_or_unknown(bytes: Option<u64>) -> String {
     bytes.map_or_else(|| UNKNOWN.to_owned(), size)
 }
 
-/// A duration in its two greatest units, cut off below: `29s`, `1m05s`, `2h03m`, `4d02h`, `350ms`.
+/// A duration in its two greatest units, cut off below: `29s`, `5m`, `1m05s`, `2h03m`, `4d02h`, `350ms`.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     if days > 0 {
-        format!("{days}d{:02}h", hours % 24)
+        two_units((days, "d"), (hours % 24, "h"))
     } else if hours > 0 {
-        format!("{hours}h{:02}m", minutes % 60)
+        two_units((hours, "h"), (minutes % 60, "m"))
     } else if minutes > 0 {
-        format!("{minutes}m{:02}s", seconds % 60)
+        two_units((minutes, "m"), (seconds % 60, "s"))
     } else if seconds > 0 || duration.is_zero() {
         format!("{seconds}s")
     } else {
         format!("{}ms", duration.as_millis())
+    }
+}
+
+fn two_units((greater, unit): (u64, &str), (lesser, lesser_unit): (u64, &str)) -> String {
+    match lesser {
+        0 => format!("{greater}{unit}"),
+        _ => format!("{greater}{unit}{lesser:02}{lesser_unit}"),
     }
 }
 
@@ -96,7 +103,8 @@ mod tests {
                 (350, "350ms"),
                 (29_900, "29s"),
                 (65_000, "1m05s"),
-                (600_000, "10m00s"),
+                (600_000, "10m"),
+                (7_200_000, "2h"),
                 (7_380_000, "2h03m"),
                 (352_800_000, "4d02h"),
             ],

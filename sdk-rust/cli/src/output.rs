@@ -49,9 +49,14 @@ impl Output {
 
     /// Writes text to stdout, ending it with a line break if it has none.
     pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
-        let mut stdout = io::stdout().lock();
         let end = if text.ends_with('\n') || text.is_empty() { "" } else { "\n" };
-        let written = write!(stdout, "{text}{end}").and_then(|()| stdout.flush());
+        self.raw(&format!("{text}{end}"))
+    }
+
+    /// Writes to stdout what a terminal is to interpret, as it is.
+    pub(crate) fn raw(&self, text: &str) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
         written.map_err(stdout_failure)
     }
 

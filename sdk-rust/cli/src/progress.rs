@@ -129,12 +129,9 @@ mod tests {
     #[test]
     fn the_place_is_said_in_words() {
         let rows = [
-            (place(0, 0, 0.2), "next in line, 0s of at most 10m00s"),
-            (
-                place(1, 1, 65.9),
-                "1 request before it, 1 device kept for it, 1m05s of at most 10m00s",
-            ),
-            (place(3, 2, 5.0), "3 requests before it, 2 devices kept for it, 5s of at most 10m00s"),
+            (place(0, 0, 0.2), "next in line, 0s of at most 10m"),
+            (place(1, 1, 65.9), "1 request before it, 1 device kept for it, 1m05s of at most 10m"),
+            (place(3, 2, 5.0), "3 requests before it, 2 devices kept for it, 5s of at most 10m"),
         ];
         for (place, expected) in rows {
             assert_eq!(sentence(&place), format!("lease 7 waits for devices: {expected}"));

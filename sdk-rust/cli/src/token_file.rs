@@ -3,7 +3,7 @@
 //!
 //! Promises: only the user may read it (0600, directory 0700); concurrent writers lose nothing (a lock
 //! file beside it); a reader never sees half of it (written aside, synced, renamed); it holds at most the
-//! newest `ENTRIES_MAX` tokens, and none that has surely ended.
+//! newest `ENTRIES_MAX` tokens, those of live leases before those of ended ones.
 //! Leaves to others: whether a token is still good: the coordinator says that.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -22,6 +22,10 @@ pub(crate) const ENTRIES_MAX: usize = 1_000;
 /// re-arms its leases when it returns, and 7 days outlast a week-end and then some.
 const KEPT_AFTER_TTL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// How long the token of an ended lease is kept: as long as the coordinator keeps the lease's record, so that
+/// releasing it again succeeds (P17).
+const KEPT_AFTER_END: Duration = Duration::from_secs(60 * 60);
+
 /// One lease's token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Entry {
@@ -33,6 +37,9 @@ pub(crate) struct Entry {
     pub(crate) holder: String,
     /// When the TTL was last known to run out, in seconds since 1970.
     pub(crate) expires_unix_seconds: u64,
+    /// When the lease ended, in seconds since 1970; none: it has not, as far as this user knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ended_unix_seconds: Option<u64>,
 }
 
 /// The file as a whole.
@@ -79,14 +86,21 @@ impl TokenFile {
         })
     }
 
-    /// Drops the token of a lease that has ended.
-    pub(crate) fn forget(
+    /// Notes the end of a lease, where its token is kept.
+    pub(crate) fn ended(
         &self,
         endpoint: &str,
         lease_id: u64,
         now: SystemTime,
     ) -> anyhow::Result<()> {
-        self.change(now, |tokens| tokens.retain(|kept| !kept.is_of(endpoint, lease_id)))
+        if self.find(endpoint, lease_id)?.is_none() {
+            return Ok(());
+        }
+        self.change(now, |tokens| {
+            for kept in tokens.iter_mut().filter(|kept| kept.is_of(endpoint, lease_id)) {
+                kept.ended_unix_seconds = Some(unix_seconds(now));
+            }
+        })
     }
 
     fn change(&self, now: SystemTime, edit: impl FnOnce(&mut Vec<Entry>)) -> anyhow::Result<()> {
@@ -146,12 +160,21 @@ pub(crate) fn expires_unix_seconds(now: SystemTime, remaining: Duration) -> u64 
     unix_seconds(now).saturating_add(remaining.as_secs())
 }
 
-/// Drops what has surely ended, then the oldest over the bound.
+/// Drops what is of no use any more, then what is over the bound: ended leases first, the oldest first.
 fn prune(tokens: &mut Vec<Entry>, now: SystemTime) {
     let now = unix_seconds(now);
-    tokens
-        .retain(|entry| entry.expires_unix_seconds.saturating_add(KEPT_AFTER_TTL.as_secs()) >= now);
-    let surplus = tokens.len().saturating_sub(ENTRIES_MAX);
+    let until = |since: u64, kept: Duration| since.saturating_add(kept.as_secs());
+    tokens.retain(|entry| {
+        let ended = entry.ended_unix_seconds;
+        until(entry.expires_unix_seconds, KEPT_AFTER_TTL) >= now
+            && ended.is_none_or(|ended| until(ended, KEPT_AFTER_END) >= now)
+    });
+    let mut surplus = tokens.len().saturating_sub(ENTRIES_MAX);
+    tokens.retain(|entry| {
+        let dropped = surplus > 0 && entry.ended_unix_seconds.is_some();
+        surplus -= usize::from(dropped);
+        !dropped
+    });
     tokens.drain(..surplus);
 }
 
@@ -180,6 +203,7 @@ mod tests {
             service: "s".to_owned(),
             holder: "h".to_owned(),
             expires_unix_seconds: 1_000,
+            ended_unix_seconds: None,
         }
     }
 
@@ -194,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_found_until_it_is_forgotten() {
+    fn the_newest_token_of_a_lease_is_found_for_its_coordinator_only() {
         let (_directory, file) = fresh();
         assert_eq!(file.find(ENDPOINT, 1).unwrap(), None);
         file.remember(entry(1), at(0)).unwrap();
@@ -202,8 +226,6 @@ mod tests {
         file.remember(newer.clone(), at(0)).unwrap();
         assert_eq!(file.find(ENDPOINT, 1).unwrap(), Some(newer));
         assert_eq!(file.find("http://elsewhere:7475", 1).unwrap(), None);
-        file.forget(ENDPOINT, 1, at(0)).unwrap();
-        assert_eq!(file.find(ENDPOINT, 1).unwrap(), None);
     }
 
     #[test]
@@ -221,6 +243,27 @@ mod tests {
         prune(&mut tokens, at(0));
         assert_eq!(tokens.len(), ENTRIES_MAX);
         assert_eq!(tokens[0].lease_id, 500);
+    }
+
+    #[test]
+    fn ended_leases_make_room_first() {
+        let mut tokens: Vec<Entry> = (0..1_002).map(entry).collect();
+        tokens[700].ended_unix_seconds = Some(0);
+        prune(&mut tokens, at(0));
+        assert_eq!(tokens.len(), ENTRIES_MAX);
+        assert_eq!(tokens[0].lease_id, 1);
+        assert!(tokens.iter().all(|kept| kept.lease_id != 700));
+    }
+
+    #[test]
+    fn an_ended_lease_is_known_for_an_hour() {
+        let (_directory, file) = fresh();
+        file.remember(entry(1), at(0)).unwrap();
+        file.ended(ENDPOINT, 1, at(0)).unwrap();
+        file.remember(entry(2), at(3_600)).unwrap();
+        assert!(file.find(ENDPOINT, 1).unwrap().is_some());
+        file.remember(entry(3), at(3_601)).unwrap();
+        assert_eq!(file.find(ENDPOINT, 1).unwrap(), None);
     }
 
     #[test]

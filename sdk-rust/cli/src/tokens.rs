@@ -65,11 +65,11 @@ pub(crate) fn renewed(context: &Context, known: Known, fencing_token: u64, remai
     }
 }
 
-/// Drops the token of a lease that is over.
-pub(crate) fn drop_ended(context: &Context, lease_id: u64) {
-    let dropped = TokenFile::of_user()
-        .and_then(|file| file.forget(&context.endpoint, lease_id, SystemTime::now()));
-    if let Err(error) = dropped {
+/// Notes that a lease is over, so that its token goes before others.
+pub(crate) fn ended(context: &Context, lease_id: u64) {
+    let noted = TokenFile::of_user()
+        .and_then(|file| file.ended(&context.endpoint, lease_id, SystemTime::now()));
+    if let Err(error) = noted {
         context.output.warn(&format!("an old token stays in its file: {error:#}"));
     }
 }

@@ -43,7 +43,7 @@ pub(crate) async fn redraw(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
     if output.stdout_is_terminal {
-        output.text(CLEAR)?;
+        output.raw(CLEAR)?;
     }
     let patience = if output.stdout_is_terminal { ANSWER_MAX } else { Duration::MAX };
     let mut shown = String::new();
@@ -97,7 +97,7 @@ pub(crate) async fn next(events: &mut EventStream) -> Result<EventBatch, Failure
 
 fn draw(output: &Output, text: &str) -> Result<(), Failure> {
     match output.height() {
-        Some(height) => output.text(&screen(text, usize::from(height))),
+        Some(height) => output.raw(&screen(text, usize::from(height))),
         None => output.text(&format!("{text}\n\n")),
     }
 }

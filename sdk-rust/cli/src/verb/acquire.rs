@@ -62,12 +62,13 @@ async fn acquire_with(
         print(context, &view)?;
         return hold(context, lease, stop).await;
     }
+    let lease_ttl = lease.info().ttl;
     let (id, _) = lease.detach();
     print(context, &view)?;
     context.output.note(&format!(
         "The lease lives for {}. Extend it: gpulease renew {id}. End it: gpulease release {id}. \
          Keep it: --hold.",
-        table::time_left(&view)
+        format::duration(lease_ttl)
     ));
     Ok(())
 }
@@ -81,11 +82,11 @@ async fn hold(context: &Context, lease: Lease, stop: &mut Stop) -> Result<(), Fa
         reason = lease.lost() => Some(reason),
     };
     if let Some(reason) = lost {
-        tokens::drop_ended(context, id);
+        tokens::ended(context, id);
         return Err(Failure::other(format!("lease {id} is lost: {reason}")));
     }
     let released = lease.release().await?;
-    tokens::drop_ended(context, id);
+    tokens::ended(context, id);
     if context.output.json {
         return context.output.object(&view::Lease::from(&released));
     }
@@ -117,6 +118,7 @@ fn entry(context: &Context, lease: &Lease) -> Entry {
         service: info.service,
         holder: info.holder,
         expires_unix_seconds: token_file::expires_unix_seconds(now, lease.remaining()),
+        ended_unix_seconds: None,
     }
 }
 

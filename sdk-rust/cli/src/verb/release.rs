@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::help::with_exit_codes;
 use crate::options::Context;
 use crate::{tokens, view};
@@ -34,11 +34,11 @@ pub(crate) async fn release(context: &Context, options: &Options) -> Result<(), 
     let lease = view::Lease::from(&released.map_err(|error| {
         let failure = Failure::from(error);
         match known.fencing_token {
-            None => failure.hint(tokens::MISSING_HINT),
-            Some(_) => failure,
+            None if !failure.is(Exit::NotFound) => failure.hint(tokens::MISSING_HINT),
+            _ => failure,
         }
     })?);
-    tokens::drop_ended(context, options.id);
+    tokens::ended(context, options.id);
     if context.output.json {
         return context.output.object(&lease);
     }

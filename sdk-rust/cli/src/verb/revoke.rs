@@ -30,7 +30,7 @@ pub struct Options {
 pub(crate) async fn revoke(context: &Context, options: &Options) -> Result<(), Failure> {
     let client = context.connect().await?;
     let lease = view::Lease::from(&client.revoke(options.id, &options.reason).await?);
-    tokens::drop_ended(context, options.id);
+    tokens::ended(context, options.id);
     if context.output.json {
         return context.output.object(&lease);
     }
