@@ -20,6 +20,8 @@ mod refine;
 mod serve;
 mod session;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use listen::{ListenError, Listeners};
 pub use serve::{Options, ServeError, serve};

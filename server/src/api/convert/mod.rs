@@ -20,3 +20,6 @@ pub(super) use page::{Page, PageKind};
 pub(super) use request::request;
 pub(super) use sample::sample;
 pub(super) use time::{Display, duration, from_span, timestamp};
+
+#[cfg(test)]
+mod tests;

@@ -48,9 +48,16 @@ pub(in crate::api) fn from_span(span: Span) -> prost_types::Duration {
     prost_types::Duration { seconds: i64::try_from(millis / 1_000).unwrap_or(i64::MAX), nanos }
 }
 
+/// The last second that a wire timestamp may say: the end of the year 9999.
+const TIMESTAMP_SECONDS_MAX: i64 = 253_402_300_799;
+
 /// A wall-clock time as a wire timestamp.
 pub(in crate::api) fn timestamp(wall: SystemTime) -> prost_types::Timestamp {
-    wall.into()
+    let shown = prost_types::Timestamp::from(wall);
+    if shown.seconds <= TIMESTAMP_SECONDS_MAX {
+        return shown;
+    }
+    prost_types::Timestamp { seconds: TIMESTAMP_SECONDS_MAX, nanos: 0 }
 }
 
 /// Shows coordinator time as wall clock: both clocks, read at the same moment.

@@ -6,6 +6,8 @@
 
 mod edge;
 mod rejection;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::HashMap, fmt, time::Duration};
 

@@ -1,0 +1,188 @@
+//! The table: every refusal has a code and a reason of its own, the same in a status and in a session.
+
+use std::collections::BTreeMap;
+
+use gpulease_core::{
+    id::{LeaseId, Revision, Token},
+    lease::EndReason,
+    output::{Exclusion, Rejection, Unsatisfiable},
+    request::InvalidField,
+    time::Span,
+};
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use super::{Attempt, EdgeError, Refusal, undecodable};
+use crate::actor::SubmitError;
+
+/// Code, reason, field at fault, whether a retry hint comes along, whether a quota does.
+type Row = (Code, &'static str, &'static str, bool, bool);
+
+/// Checks a refusal against its row, in both forms.
+fn check(make: impl Fn() -> Refusal, row: Row) {
+    let (code, reason, field, retry, quota) = row;
+    let status = make().status(Attempt::Acquire);
+    let details = status.get_error_details();
+    let info = details.error_info().expect("every refusal has an ErrorInfo");
+    assert_eq!((status.code(), info.reason.as_str()), (code, reason));
+    let named = details.bad_request().map(|bad| bad.field_violations[0].field.as_str());
+    assert_eq!(named.unwrap_or_default(), field, "{reason}");
+    let wait = details.retry_info().and_then(|retry| retry.retry_delay);
+    assert_eq!((wait.is_some(), details.quota_failure().is_some()), (retry, quota), "{reason}");
+
+    let message = make().message(Attempt::Acquire);
+    assert_eq!((message.code, message.reason.as_str()), (code.into(), reason));
+    assert_eq!((message.field.as_str(), message.retry_after.is_some()), (field, retry));
+    assert_eq!(message.message, status.message());
+    assert_eq!(message.metadata, info.metadata);
+    let text = status.message();
+    assert!(text.starts_with("cannot acquire a lease: ") && !text.ends_with('.'), "{text}");
+    assert!(reason.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'), "{reason}");
+}
+
+fn rejections() -> Vec<(Rejection, Row)> {
+    use Code::{
+        Aborted, AlreadyExists, Cancelled, DeadlineExceeded, FailedPrecondition, InvalidArgument,
+        NotFound, PermissionDenied, ResourceExhausted, Unavailable,
+    };
+    let lease = LeaseId(7);
+    let what = Unsatisfiable {
+        excluded: vec![(Exclusion::NotSeen, 9), (Exclusion::Memory, 4), (Exclusion::Vendor, 1)],
+        ..Unsatisfiable::default()
+    };
+    let row = |code, reason| (code, reason, "", false, false);
+    let full = |reason| (ResourceExhausted, reason, "", true, true);
+    vec![
+        (Rejection::NoCapacity, (ResourceExhausted, "NO_CAPACITY", "", true, false)),
+        (Rejection::WaitOver { waited: Span::ZERO }, row(DeadlineExceeded, "WAIT_OVER")),
+        (
+            Rejection::Unsatisfiable(Box::new(what)),
+            (FailedPrecondition, "UNSATISFIABLE", "ask.memory_bytes", false, false),
+        ),
+        (Rejection::InventoryUnknown, (Unavailable, "INVENTORY_UNKNOWN", "", true, false)),
+        (Rejection::QueueFull { max: 5 }, full("QUEUE_FULL")),
+        (Rejection::LeasesFull { max: 5 }, full("LEASES_FULL")),
+        (Rejection::ServicesFull { max: 5 }, full("SERVICES_FULL")),
+        (
+            Rejection::StaleToken { lease, given: Some(Token(3)) },
+            row(FailedPrecondition, "STALE_TOKEN"),
+        ),
+        (
+            Rejection::LeaseEnded { lease, reason: EndReason::Expired },
+            row(FailedPrecondition, "LEASE_ENDED"),
+        ),
+        (Rejection::LeaseNotActive { lease }, row(FailedPrecondition, "LEASE_NOT_ACTIVE")),
+        (Rejection::LeaseNotFound { lease }, row(NotFound, "LEASE_NOT_FOUND")),
+        (Rejection::NotTheHolder { lease }, row(PermissionDenied, "NOT_THE_HOLDER")),
+        (
+            Rejection::NameTaken { name: "main".into(), lease },
+            (AlreadyExists, "NAME_TAKEN", "name", false, false),
+        ),
+        (
+            Rejection::RequestIdTaken { lease },
+            (AlreadyExists, "REQUEST_ID_TAKEN", "request_id", false, false),
+        ),
+        (
+            Rejection::RequestIdReused { lease },
+            (InvalidArgument, "REQUEST_ID_REUSED", "request_id", false, false),
+        ),
+        (Rejection::Cancelled { lease }, row(Cancelled, "REQUEST_CANCELLED")),
+        (Rejection::Revoked { lease, detail: None }, row(FailedPrecondition, "REVOKED")),
+        (Rejection::Superseded { lease }, row(Aborted, "SUPERSEDED")),
+        (Rejection::SessionReplaced, row(Aborted, "SESSION_REPLACED")),
+        (
+            Rejection::InvalidField(InvalidField::new("ttl", "1s", "2s to 24h")),
+            (InvalidArgument, "INVALID_FIELD", "ttl", false, false),
+        ),
+    ]
+}
+
+fn edge_errors() -> Vec<(fn() -> EdgeError, Row)> {
+    use Code::{Internal, InvalidArgument, NotFound, OutOfRange, ResourceExhausted, Unavailable};
+    let row = |code, reason| (code, reason, "", false, false);
+    vec![
+        (|| SubmitError::Overloaded.into(), (ResourceExhausted, "OVERLOADED", "", true, false)),
+        (|| SubmitError::Stopping.into(), (Unavailable, "SHUTTING_DOWN", "", true, false)),
+        (
+            || SubmitError::Failed("disk full".into()).into(),
+            (Unavailable, "JOURNAL_FAILED", "", true, false),
+        ),
+        (|| EdgeError::NoHello, (InvalidArgument, "NO_HELLO", "hello", false, false)),
+        (|| EdgeError::TooManyInFlight, (ResourceExhausted, "TOO_MANY_IN_FLIGHT", "", false, true)),
+        (|| EdgeError::SlowReader, (ResourceExhausted, "SLOW_READER", "", true, false)),
+        (|| EdgeError::TooManyReaders, (ResourceExhausted, "TOO_MANY_READERS", "", true, true)),
+        (
+            || EdgeError::HistoryGone { asked: Revision(1), oldest: Revision(9) },
+            row(OutOfRange, "HISTORY_GONE"),
+        ),
+        (
+            || EdgeError::HistoryUnreadable("i/o error".to_owned()),
+            (Unavailable, "HISTORY_UNREADABLE", "", true, false),
+        ),
+        (
+            || EdgeError::InvalidPageToken,
+            (InvalidArgument, "INVALID_PAGE_TOKEN", "page_token", false, false),
+        ),
+        (|| EdgeError::DeviceNotFound, row(NotFound, "DEVICE_NOT_FOUND")),
+        (|| EdgeError::MessageTooLarge, row(ResourceExhausted, "MESSAGE_TOO_LARGE")),
+        (|| EdgeError::MalformedMessage, row(InvalidArgument, "MALFORMED_MESSAGE")),
+        (|| EdgeError::Mismatched, row(Internal, "MISMATCHED_ANSWER")),
+    ]
+}
+
+#[test]
+fn every_refusal_has_its_row() {
+    for (rejection, row) in rejections() {
+        check(|| Refusal::from(&rejection), row);
+    }
+    for (make, row) in edge_errors() {
+        check(|| make().into(), row);
+    }
+}
+
+#[test]
+fn no_two_refusals_share_a_reason() {
+    let of_rules = rejections().into_iter().map(|(_, row)| row.1);
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for reason in of_rules.chain(edge_errors().into_iter().map(|(_, row)| row.1)) {
+        *counts.entry(reason).or_default() += 1;
+    }
+    assert!(counts.values().all(|count| *count == 1), "{counts:?}");
+}
+
+#[test]
+fn the_edge_says_the_same_as_the_rules_where_both_can_say_it() {
+    let same = |edge: EdgeError, rejection: Rejection| {
+        let (edge, rejection) = (Refusal::from(edge), Refusal::from(rejection));
+        assert_eq!((edge.code, edge.reason), (rejection.code, rejection.reason));
+    };
+    same(EdgeError::SessionReplaced, Rejection::SessionReplaced);
+    let lease = LeaseId(7);
+    same(EdgeError::LeaseNotFound(lease), Rejection::LeaseNotFound { lease });
+    same(EdgeError::Rejected(Rejection::NoCapacity), Rejection::NoCapacity);
+}
+
+#[test]
+fn a_stop_tells_a_watch_where_to_go_on() {
+    let message = Refusal::from(EdgeError::Stopping(Revision(42))).message(Attempt::Watch);
+    assert_eq!(message.metadata["revision"], "42");
+    assert_eq!(message.reason, "SHUTTING_DOWN");
+}
+
+#[test]
+fn messages_say_what_was_attempted_on_what() {
+    let refusal = Refusal::from(Rejection::StaleToken { lease: LeaseId(7), given: None });
+    let text = refusal.message(Attempt::Renew(7)).message;
+    assert!(
+        text.starts_with("cannot renew lease 7: ") && text.contains("none was given"),
+        "{text}"
+    );
+}
+
+#[test]
+fn only_what_tonic_could_not_decode_is_exchanged() {
+    let other = tonic::Status::internal("h2 protocol error");
+    assert!(undecodable(&other).is_none());
+    let range = tonic::Status::out_of_range("past the end");
+    assert!(undecodable(&range).is_none());
+}
