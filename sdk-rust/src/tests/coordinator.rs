@@ -1,6 +1,6 @@
 //! A coordinator that does nothing by itself: it hands every stream to the test, which reads and answers.
 
-use std::{net::SocketAddr, pin::Pin};
+use std::{path::Path, pin::Pin};
 
 use gpulease_proto::v1::{
     self,
@@ -9,11 +9,22 @@ use gpulease_proto::v1::{
     lease_service_server::{LeaseService, LeaseServiceServer},
     session_request, session_response,
 };
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
-use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+};
+use tokio_stream::{
+    Stream,
+    wrappers::{ReceiverStream, UnixListenerStream},
+};
 use tonic::{
     Request, Response, Status, Streaming,
-    transport::{Server, server::TcpIncoming},
+    transport::{
+        Server,
+        server::{Connected, TcpIncoming},
+    },
 };
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -23,10 +34,11 @@ type Answered<T> = Result<Response<T>, Status>;
 const ROOM: usize = 64;
 
 pub(super) struct Coordinator {
-    address: SocketAddr,
+    endpoint: String,
     streams: mpsc::Receiver<FakeSession>,
     watches: mpsc::Receiver<FakeWatch>,
-    server: JoinHandle<()>,
+    /// Of its own, so that ending it ends its connections too, as a crash does.
+    runtime: Option<Runtime>,
 }
 
 /// One session, played by the test.
@@ -48,11 +60,33 @@ struct Service {
 }
 
 impl Coordinator {
-    pub(super) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+    pub(super) fn start() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        Self::serve(endpoint, move || TcpIncoming::from(TcpListener::from_std(listener).unwrap()))
+    }
+
+    pub(super) fn start_on_socket(path: &Path) -> Self {
+        let endpoint = format!("unix://{}", path.display());
+        let path = path.to_owned();
+        Self::serve(endpoint, move || UnixListenerStream::new(UnixListener::bind(path).unwrap()))
+    }
+
+    fn serve<C, I>(endpoint: String, listen: impl FnOnce() -> I) -> Self
+    where
+        C: AsyncRead
+            + AsyncWrite
+            + Connected<ConnectInfo: Clone + Send + Sync>
+            + Unpin
+            + Send
+            + 'static,
+        I: Stream<Item = std::io::Result<C>> + Send + 'static,
+    {
         let (streams_in, streams) = mpsc::channel(ROOM);
         let (watches_in, watches) = mpsc::channel(ROOM);
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let entered = runtime.enter();
         let (_, health) = tonic_health::server::health_reporter();
         let service = || Service { streams: streams_in.clone(), watches: watches_in.clone() };
         let serving = Server::builder()
@@ -60,13 +94,14 @@ impl Coordinator {
             .add_service(LeaseServiceServer::new(service()))
             .add_service(EventServiceServer::new(service()))
             .add_service(AdminServiceServer::new(service()))
-            .serve_with_incoming(TcpIncoming::from(listener));
-        let server = tokio::spawn(async move { serving.await.unwrap() });
-        Self { address, streams, watches, server }
+            .serve_with_incoming(listen());
+        runtime.spawn(async move { serving.await.unwrap() });
+        drop(entered);
+        Self { endpoint, streams, watches, runtime: Some(runtime) }
     }
 
     pub(super) fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        self.endpoint.clone()
     }
 
     /// The next session, welcomed with these leases.
@@ -90,8 +125,17 @@ impl Coordinator {
         self.watches.recv().await.unwrap()
     }
 
-    pub(super) fn stop(self) {
-        self.server.abort();
+    /// Ends it as a crash does: nobody is told.
+    pub(super) fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Coordinator {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

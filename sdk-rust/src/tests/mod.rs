@@ -26,7 +26,7 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let coordinator = Coordinator::start().await;
+        let coordinator = Coordinator::start();
         let now = Arc::new(Mutex::new(Duration::from_secs(1_000)));
         let client = Client::builder()
             .endpoint(coordinator.endpoint())

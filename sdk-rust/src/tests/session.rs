@@ -236,11 +236,11 @@ async fn the_stream_ends_when_the_last_handle_is_gone_and_all_is_answered() {
 
 #[tokio::test]
 async fn nobody_at_the_endpoint_is_said_when_connecting() {
-    let coordinator = Coordinator::start().await;
+    let coordinator = Coordinator::start();
     let endpoint = coordinator.endpoint();
-    coordinator.stop();
+    coordinator.kill();
     let deadline = Duration::from_secs(5);
-    // The port is closed once the aborted server is dropped, which takes a moment: until then it answers.
+    // The port is closed once the killed server is dropped, which takes a moment: until then it answers.
     let error = loop {
         let client = Client::builder().endpoint(&endpoint).connect_timeout(deadline).connect();
         match client.await {
@@ -260,4 +260,23 @@ async fn a_list_has_every_page_and_the_revision_of_the_first() {
     assert_eq!((ids, leases.revision), (vec![1, 2, 3], 101));
     let error = scene.client.lease(9).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_an_endpoint_and_a_client_outlives_its_coordinator() {
+    let path = std::env::temp_dir().join(format!("gpulease-{}.sock", uuid::Uuid::now_v7()));
+    let endpoint = format!("unix://{}", path.display());
+    let (coordinator, client) = {
+        let coordinator = Coordinator::start_on_socket(&path);
+        (coordinator, Client::connect(&endpoint).await.unwrap())
+    };
+    let call = acquire(&client, LeaseRequest::slots(1));
+    coordinator.kill();
+    std::fs::remove_file(&path).unwrap();
+    let mut coordinator = Coordinator::start_on_socket(&path);
+    let mut session = coordinator.welcome(vec![]).await;
+    let (sequence, _) = session.acquire().await;
+    session.grant(sequence, active(1, 1)).await;
+    assert_eq!(call.await.unwrap().unwrap().id(), 1);
+    std::fs::remove_file(&path).unwrap();
 }
