@@ -26,6 +26,7 @@ const QUIET_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Watcher {
     client: Client,
+    after: u64,
     ledger: Arc<Mutex<Ledger>>,
     digests: Arc<Mutex<BTreeMap<u64, u64>>>,
     revision: watch::Receiver<u64>,
@@ -42,13 +43,26 @@ impl Watcher {
         ledger: Ledger,
         on_batch: impl FnMut(&Ledger) + Send + 'static,
     ) -> anyhow::Result<Self> {
+        Self::start_after(endpoint, 0, ledger, on_batch).await
+    }
+
+    /// Watches behind a revision at which no lease lived.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_after(
+        endpoint: &str,
+        after: u64,
+        ledger: Ledger,
+        on_batch: impl FnMut(&Ledger) + Send + 'static,
+    ) -> anyhow::Result<Self> {
         let client = Client::builder().endpoint(endpoint).service("checker").connect().await?;
         let (send, revision) = watch::channel(0);
         let ledger = Arc::new(Mutex::new(ledger));
         let digests = Arc::default();
-        let stream = client.watch(Some(0)).await.context("watch from the first revision")?;
+        let stream = client.watch(Some(after)).await.context("watch the events")?;
         let reading = read(stream, Arc::clone(&ledger), Arc::clone(&digests), send, on_batch);
-        Ok(Self { client, ledger, digests, revision, task: tokio::spawn(reading) })
+        Ok(Self { client, after, ledger, digests, revision, task: tokio::spawn(reading) })
     }
 
     /// The ledger as it is now.
@@ -92,7 +106,8 @@ impl Watcher {
     async fn read_again(&mut self) -> anyhow::Result<()> {
         let first = std::mem::take(&mut *lock(&self.digests));
         let Some(last) = first.keys().next_back().copied() else { return Ok(()) };
-        let mut stream = self.client.watch(Some(0)).await.context("read the history again")?;
+        let mut stream =
+            self.client.watch(Some(self.after)).await.context("read the history again")?;
         let mut again = BTreeMap::new();
         while again.keys().next_back().is_none_or(|revision| *revision < last) {
             let batch = timeout(QUIET_MAX, stream.next()).await.context("the history is stuck")?;
