@@ -173,6 +173,8 @@ fn services(handle: &Handle, options: Options) -> Result<Routes, ServeError> {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that tools can show the details of a refusal.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let max = MESSAGE_BYTES_MAX;
     Ok(Routes::new(LeaseServiceServer::new(leases).max_decoding_message_size(max))

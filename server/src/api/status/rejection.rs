@@ -194,7 +194,7 @@ fn of_lease(rejection: &Rejection) -> Refusal {
                 .map_or_else(|| "none was given".to_owned(), |token| format!("{token} was given"));
             let why = format!(
                 "that takes the fencing token of its newest grant, and {given}; \
-                               whoever got the newer grant holds it now"
+                               use the one of the last grant or renewal, or acquire a new lease"
             );
             Refusal::new(Code::FailedPrecondition, "STALE_TOKEN", why).with("lease_id", lease)
         }

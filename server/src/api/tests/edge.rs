@@ -116,3 +116,16 @@ async fn a_journal_that_fails_refuses_with_the_reason_and_is_not_serving() {
         check(&status, Code::Unavailable, "JOURNAL_FAILED", "");
     }
 }
+
+#[tokio::test]
+async fn a_message_of_another_kind_is_refused_with_its_reason() {
+    let coordinator = Coordinator::start().await;
+    let mut client = tonic::client::Grpc::new(coordinator.channel.clone());
+    client.ready().await.unwrap();
+    // Its first field is a text, where a renewal has a number.
+    let wrong = v1::DeviceServiceGetRequest { uuid: "SIM-node-0-0".to_owned() };
+    let codec = tonic_prost::ProstCodec::<_, v1::RenewResponse>::default();
+    let path = "/gpulease.v1.LeaseService/Renew".parse().unwrap();
+    let answer = client.unary(tonic::Request::new(wrong), path, codec).await;
+    check(&answer.unwrap_err(), Code::InvalidArgument, "MALFORMED_MESSAGE", "");
+}

@@ -60,7 +60,7 @@ impl Coordinator {
             backend: "simulated".to_owned(),
         })
         .unwrap();
-        observe(&handle);
+        observe(&handle, None);
         let any = Some("127.0.0.1:0".parse().unwrap());
         let listeners = Listeners::bind(any, None).await.unwrap();
         let address = listeners.tcp_address().unwrap();
@@ -148,7 +148,8 @@ fn policy() -> Policy {
     }
 }
 
-fn observe(handle: &Handle) {
+/// Reports the node; its first device may be lost.
+pub(super) fn observe(handle: &Handle, first_lost: Option<&str>) {
     let node = NodeFacts {
         name: "node-0".into(),
         boot_id: "boot-1".into(),
@@ -171,7 +172,10 @@ fn observe(handle: &Handle) {
         slots: 8,
         answers_at_once: true,
     };
-    let report = |facts| DeviceReport { facts: Arc::new(facts), lost: None };
+    let report = |facts: DeviceFacts| {
+        let lost = first_lost.filter(|_| facts.index == 0).map(Name::new);
+        DeviceReport { facts: Arc::new(facts), lost }
+    };
     let devices = uuids.iter().enumerate().map(device).map(report).collect();
     handle.tell(Input::Observed { node: Arc::new(node), devices });
     let sample = |uuid| DeviceSample { uuid, memory: Some(MemoryReading::default()) };

@@ -6,7 +6,8 @@ use gpulease_proto::v1::{
 };
 use tonic::Code;
 
-use super::harness::{Coordinator, check, hello, release, request, waiting};
+use super::harness::{Coordinator, check, hello, observe, release, request, waiting};
+use crate::actor::OUTBOX_MESSAGES_MAX;
 use crate::api::limits::{IN_FLIGHT_MAX, MESSAGE_BYTES_MAX};
 
 #[tokio::test]
@@ -245,4 +246,31 @@ async fn a_session_that_never_reads_costs_nobody_else_anything() {
         other.send(number, release(&lease));
         assert!(matches!(other.next().await.body, Some(Say::Released(_))));
     }
+}
+
+#[tokio::test]
+async fn a_session_with_more_to_read_than_may_wait_ends_and_can_be_opened_again() {
+    let coordinator = Coordinator::start().await;
+    let mut session = coordinator.session("training", "worker-1").await;
+    // All on the first device, by best fit: 24 GiB hold 24,576 of them.
+    let small = |id: &str| {
+        let ask = v1::Ask { memory_bytes: Some(1 << 20), ..v1::Ask::default() };
+        Ask::Acquire(v1::AcquireRequest { ask: Some(ask), ..request(id, 1) })
+    };
+    let count = OUTBOX_MESSAGES_MAX + 1;
+    for burst in 0..count.div_ceil(1_000) {
+        let ids = burst * 1_000..count.min((burst + 1) * 1_000);
+        ids.clone().for_each(|id| session.send(0, small(&id.to_string())));
+        for _ in ids {
+            session.granted().await;
+        }
+    }
+    observe(&coordinator.handle, Some("fell off the bus"));
+    let status = session.end().await.unwrap_err();
+    check(&status, Code::ResourceExhausted, "SLOW_READER", "");
+    let mut again = coordinator.stream().await;
+    again.send(1, hello("training", "worker-1"));
+    let said = again.next().await;
+    let Some(Say::Welcome(welcome)) = said.body else { panic!("no welcome") };
+    assert!(!welcome.leases.is_empty() && welcome.leases.len() <= 10_000);
 }
