@@ -23,6 +23,9 @@ mod snapshot;
 mod subject;
 mod turn;
 
+#[cfg(test)]
+mod tests;
+
 pub use feed::{Cursor, Feed, FeedEnd, HistoryGone, Published};
 pub use handle::Handle;
 pub use health::{Facts, Health, SubmitError};

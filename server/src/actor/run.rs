@@ -76,9 +76,10 @@ pub fn start(setup: Setup) -> std::io::Result<(Handle, Running)> {
     let (end, ended) = oneshot::channel();
     let work = move || {
         let exit = live(actor);
-        snapshots.stop();
         // Nobody may wait for the end any more.
         let _ = end.send(exit);
+        // A snapshot that is being written may be cut off by the end of the process: it appears whole or not at all.
+        snapshots.stop();
     };
     let thread = thread::Builder::new().name("actor".to_owned()).spawn(work)?;
     handle.shared.intake.serve_from(thread.thread().clone());
@@ -118,7 +119,7 @@ pub(super) fn assemble(setup: Setup) -> std::io::Result<(Handle, Actor, snapshot
 }
 
 /// The actor's life. It is dropped, and with it every way back, only after the health says why.
-fn live(mut actor: Actor) -> Exit {
+pub(super) fn live(mut actor: Actor) -> Exit {
     let ended = catch_unwind(AssertUnwindSafe(|| work(&mut actor)));
     match ended {
         Ok(Ok(())) => Exit::Stopped { revision: actor.say_goodbye() },

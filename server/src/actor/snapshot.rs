@@ -76,6 +76,16 @@ pub(super) struct Snapshots {
     stopping: Arc<AtomicBool>,
 }
 
+/// Folds now, on the caller's thread.
+#[cfg(test)]
+pub(super) fn fold(
+    shared: &Arc<Shared>,
+    history: HistoryBound,
+) -> Result<Option<Revision>, RecoveryError> {
+    let (snapshot_bytes, stopping) = (Arc::default(), Arc::default());
+    Snapshots { shared: Arc::clone(shared), history, snapshot_bytes, stopping }.snapshot()
+}
+
 /// Ends the thread at its next page.
 pub(super) struct SnapshotThread {
     stopping: Arc<AtomicBool>,

@@ -85,6 +85,16 @@ impl Actor {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
+    }
+
+    #[cfg(test)]
+    pub(super) fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+
     /// One round.
     pub(super) fn turn(&mut self) -> Result<Next, CommitError> {
         self.take_in();
