@@ -170,11 +170,17 @@ fn services(handle: &Handle, options: Options) -> Result<Routes, ServeError> {
     let devices = Devices::new(handle.clone());
     let events = Events::new(handle.clone());
     let reflection = || {
+        // Each version would list itself alone; a client of either must find both.
         tonic_reflection::server::Builder::configure()
+            .include_reflection_service(false)
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             // So that tools can show the details of a refusal.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(
+                tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+            )
     };
     let max = MESSAGE_BYTES_MAX;
     Ok(Routes::new(LeaseServiceServer::new(leases).max_decoding_message_size(max))
