@@ -1,3 +1,5 @@
+//! Files, variables and flags in, one configuration out; what is wrong is named with its place.
+
 use super::*;
 
 fn user() -> Environment {
