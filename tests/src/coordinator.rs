@@ -275,6 +275,16 @@ impl Coordinator {
         self.signal(Signal::CONT)
     }
 
+    /// Stops its threads for a time, as a stalled machine would. This is the one place where a test lets time pass.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn stall(&self, duration: Duration) -> anyhow::Result<()> {
+        self.freeze()?;
+        tokio::time::sleep(duration).await;
+        self.thaw()
+    }
+
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let id = self.process_id().context("the coordinator does not run")?;
         let pid =

@@ -7,3 +7,9 @@
 pub mod binary;
 pub mod checker;
 pub mod coordinator;
+pub mod deadline;
+pub mod events;
+pub mod session;
+pub mod shell;
+pub mod skip;
+pub mod wire;

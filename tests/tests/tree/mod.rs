@@ -26,6 +26,11 @@ impl File {
         self.lines().filter(|(_, line)| !line.starts_with("//") && !line.starts_with('#'))
     }
 
+    /// Whether it holds nothing but tests, which may put together what they like.
+    pub(crate) fn is_test(&self) -> bool {
+        self.path.contains("/tests/") || self.path.ends_with("tests.rs")
+    }
+
     /// The module a file below `root` belongs to: its first directory, or its own name.
     pub(crate) fn module_of(&self, root: &str) -> Option<&str> {
         let below = self.path.strip_prefix(root)?;

@@ -1,0 +1,19 @@
+//! The system from outside: the real binary on port 0 with simulated devices, driven by the real SDK, the command line,
+//! the bare wire and foreign clients.
+//!
+//! One file for each subject, one program for all, so that a cold machine links once. Tests wait for events and
+//! streams, each with a deadline; what cannot run here says "skipped: …".
+
+mod bad_input;
+mod crash;
+mod crowd;
+mod disk;
+mod foreign;
+mod life;
+mod order;
+mod run_verb;
+mod services;
+mod session;
+mod starting;
+mod stopping;
+mod syncs;
