@@ -139,14 +139,23 @@ fn devices_hold_what_leases_say(state: &State) -> Result<(), Violation> {
                 device.facts.uuid, device.holding
             ));
         }
-        let slots =
-            leases.values().map(|share| u64::from(share.slots())).fold(0, u64::saturating_add);
-        let bytes = leases.values().map(|share| share.memory_bytes()).fold(0, u64::saturating_add);
-        if (slots, bytes) != (device.slots_used, device.memory_used_bytes) {
+        if !sums_are_right(device) {
             return Err(format!("{} counts its use wrong: {device:?}", device.facts.uuid));
         }
     }
     if said.is_empty() { Ok(()) } else { Err(format!("leases hold unknown devices: {said:?}")) }
+}
+
+fn sums_are_right(device: &Device) -> bool {
+    let sum = |of: fn(&Share) -> u64| device.holding.values().map(of).fold(0, u64::saturating_add);
+    device.slots_used == sum(|share| u64::from(share.slots()))
+        && device.memory_used_bytes == sum(|share| share.memory_bytes())
+        && device.exclusive == sum(|share| u64::from(*share == Share::Exclusive))
+        && device.slots_without_bytes
+            == sum(|share| match share {
+                Share::Part { memory_bytes: None, .. } => u64::from(share.slots()),
+                _ => 0,
+            })
 }
 
 fn whole_devices_are_alone(state: &State) -> Result<(), Violation> {

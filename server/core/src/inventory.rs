@@ -104,7 +104,7 @@ pub struct Device {
     /// The leases that hold it, in order of id, each with its share.
     pub holding: BTreeMap<LeaseId, Share>,
     /// How many of them hold it whole: 0 or 1.
-    pub exclusive: u32,
+    pub exclusive: u64,
     /// Slots they hold.
     pub slots_used: u64,
     /// Slots held by leases that asked for slots and no bytes: these count their share of the bytes too (P8).
@@ -140,16 +140,32 @@ impl Device {
 
     /// Books a grant.
     pub fn hold(&mut self, lease: LeaseId, share: Share, token: Token) {
+        self.unhold(lease);
         self.holding.insert(lease, share);
         self.token = token;
-        self.recount();
+        self.count(share, u64::saturating_add);
     }
 
     /// Books the end of a hold; answers what was held.
     pub fn unhold(&mut self, lease: LeaseId) -> Option<Share> {
-        let share = self.holding.remove(&lease);
-        self.recount();
-        share
+        let share = self.holding.remove(&lease)?;
+        self.count(share, u64::saturating_sub);
+        Some(share)
+    }
+
+    /// Adds one share to the sums over `holding`, or takes it off. Counting anew would cost the number of holders
+    /// at every grant, and a device of many slots has 100,000 of them; that the sums never drift is an invariant.
+    fn count(&mut self, share: Share, by: fn(u64, u64) -> u64) {
+        let slots = u64::from(share.slots());
+        match share {
+            Share::Exclusive => self.exclusive = by(self.exclusive, 1),
+            Share::Part { memory_bytes: None, .. } => {
+                self.slots_without_bytes = by(self.slots_without_bytes, slots);
+            }
+            Share::Part { .. } => {}
+        }
+        self.slots_used = by(self.slots_used, slots);
+        self.memory_used_bytes = by(self.memory_used_bytes, share.memory_bytes());
     }
 
     /// Nobody holds it, and no former lease may still use it.
@@ -182,25 +198,6 @@ impl Device {
             }
         };
         self.closed.iter().map(|closed| bytes(closed.share)).fold(0, u64::saturating_add)
-    }
-
-    /// The sums over `holding`, counted anew: a device has few holders, and a sum that is never adjusted by
-    /// differences cannot drift.
-    fn recount(&mut self) {
-        self.exclusive = 0;
-        (self.slots_used, self.slots_without_bytes, self.memory_used_bytes) = (0, 0, 0);
-        for share in self.holding.values() {
-            let slots = u64::from(share.slots());
-            match share {
-                Share::Exclusive => self.exclusive = self.exclusive.saturating_add(1),
-                Share::Part { memory_bytes: None, .. } => {
-                    self.slots_without_bytes = self.slots_without_bytes.saturating_add(slots);
-                }
-                Share::Part { .. } => {}
-            }
-            self.slots_used = self.slots_used.saturating_add(slots);
-            self.memory_used_bytes = self.memory_used_bytes.saturating_add(share.memory_bytes());
-        }
     }
 }
 
