@@ -70,7 +70,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     let settings = || {
         Coordinator::settings().simulate(scenario.to_string_lossy()).data_parent(directory.path())
     };
-    let mut measured = Measured::default();
+    let mut measured = Measured { machine: machine(), ..Measured::default() };
     measure_cycles(settings(), &arguments, directory.path(), &mut measured).await?;
     let restarted = restart::with_leases(settings(), arguments.live).await?;
     measured.live = arguments.live;
@@ -112,14 +112,16 @@ async fn rounds(
     measured: &mut Measured,
 ) -> anyhow::Result<()> {
     let progress = Progress::new(u64::from(ROUNDS), "rounds of cycles");
-    let mut disk = Disk::in_directory(directory)?;
+    let mut in_place = Disk::in_place(directory)?;
+    let mut append = Disk::append(directory)?;
     let mut echo = EchoClient::start().await?;
     let crowd_duration = Duration::from_secs_f64((arguments.seconds / f64::from(ROUNDS)).max(0.1));
     // Warms caches, connections and allocators; not counted.
     cycles::crowd(client, IN_FLIGHT, Duration::from_millis(500)).await?;
     echo.round_trips(SAMPLES).await?;
     for round in 0..ROUNDS {
-        measured.sync_micros.push(figures::median_micros(&disk.syncs(SAMPLES)?));
+        measured.sync_micros.push(figures::median_micros(&in_place.syncs(SAMPLES)?));
+        measured.append_micros.push(figures::median_micros(&append.syncs(SAMPLES)?));
         measured.echo_micros.push(figures::median_micros(&echo.round_trips(SAMPLES).await?));
         measured.cycle_micros.push(figures::median_micros(&cycles::alone(client, SAMPLES).await?));
         let per_second = cycles::crowd(client, IN_FLIGHT, crowd_duration).await?;
@@ -138,6 +140,16 @@ async fn checked_sample(coordinator: &Coordinator, client: &Client) -> anyhow::R
     let watcher = Watcher::start_after(coordinator.endpoint(), revision, ledger, |_| ()).await?;
     cycles::with_receipts(client, IN_FLIGHT, CHECKED, &receipts).await?;
     watcher.finish().await
+}
+
+/// How many cores there are and how much they have to do already: figures of a busy machine say little.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().and_then(|first| first.parse::<f64>().ok());
+    let Some(load) = load else { return format!("{cores} cores") };
+    let busy = if load > 1.0 { ": not a quiet machine" } else { "" };
+    format!("{cores} cores, load average {load:.2} at the start{busy}")
 }
 
 /// Prints; whether all goals are reached.

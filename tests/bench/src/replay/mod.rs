@@ -176,6 +176,7 @@ async fn replay(arguments: &Arguments) -> anyhow::Result<Report> {
         points: timeline.points(),
         devices: plan.devices,
         replay_seconds,
+        rate: clock.rate,
         seconds: begun.elapsed().as_secs_f64(),
         seconds_max: arguments.seconds_max,
         seed: plan.seed,

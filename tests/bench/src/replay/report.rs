@@ -34,6 +34,8 @@ pub(super) struct Report {
     pub(super) points: Vec<Point>,
     pub(super) devices: usize,
     pub(super) replay_seconds: f64,
+    /// Trace seconds in one second of replay.
+    pub(super) rate: f64,
     pub(super) seconds: f64,
     pub(super) seconds_max: f64,
     pub(super) seed: u64,
@@ -111,6 +113,11 @@ impl Report {
             }
             text.push('\n');
         }
+        let _ = writeln!(
+            text,
+            "(from arrival to answer, the round trip included: 1 ms of replay is {} of the trace)",
+            figures::seconds(self.rate / 1e3)
+        );
         text
     }
 
