@@ -16,4 +16,5 @@ mod services;
 mod session;
 mod starting;
 mod stopping;
+mod surface;
 mod syncs;

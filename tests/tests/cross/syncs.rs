@@ -18,7 +18,7 @@ use tokio::{
 const CYCLES: usize = 25;
 
 #[tokio::test]
-async fn each_commit_is_one_fdatasync_and_no_answer_leaves_before_it() -> anyhow::Result<()> {
+async fn each_commit_is_one_fdatasync_of_the_journal() -> anyhow::Result<()> {
     let coordinator = Coordinator::simulate("1x24GiB").await?;
     let wire = Wire::connect(coordinator.endpoint()).await?;
     let place = tempdir()?;
@@ -54,7 +54,7 @@ async fn each_commit_is_one_fdatasync_and_no_answer_leaves_before_it() -> anyhow
 async fn attach(coordinator: &Coordinator, trace: &Path) -> Result<Child, String> {
     let id = coordinator.process_id().expect("it runs").to_string();
     let mut command = Command::new("strace");
-    // -y names the file behind each descriptor; the whole call is one line with --seccomp-bpf off.
+    // -y names the file behind each descriptor.
     command
         .args(["-f", "-y", "-e", "trace=fdatasync,fsync,sync_file_range", "-p", &id, "-o"])
         .arg(trace);
