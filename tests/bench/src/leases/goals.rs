@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use crate::figures::{self, Rounds};
 
+/// A lone cycle cannot take less than its two syncs and echoes, but for what medians of different rounds differ by.
+const CYCLE_RATIO_MIN: f64 = 0.8;
+
 /// A set of goals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Goals {
@@ -118,11 +121,7 @@ impl Measured {
                 self.cycles_per_second.median(),
                 goals.cycles_per_second_min(),
             ),
-            at_most(
-                "lone cycle / (2 syncs + 2 echoes)",
-                self.cycle_ratio(),
-                goals.cycle_ratio_max(),
-            ),
+            self.lone_cycle(goals.cycle_ratio_max()),
             at_most(
                 "restart with live leases, seconds",
                 self.restart_answered_seconds,
@@ -131,6 +130,19 @@ impl Measured {
             at_most("idle resident memory, MiB", self.memory_idle_mebibytes(), idle),
             checked,
         ]
+    }
+
+    /// A cycle has two syncs in it, so a ratio well below 1 shows only that a busy machine held the bare syncs up.
+    fn lone_cycle(&self, max: f64) -> Outcome {
+        let value = self.cycle_ratio();
+        let disturbed = value < CYCLE_RATIO_MIN;
+        let note = if disturbed { "; the bare syncs were held up, measure again" } else { "" };
+        Outcome {
+            name: "lone cycle / (2 syncs + 2 echoes)",
+            value,
+            goal: format!("at most {max}{note}"),
+            reached: value <= max && !disturbed,
+        }
     }
 
     pub(super) fn table(&self) -> String {
