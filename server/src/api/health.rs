@@ -4,7 +4,14 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::actor::{Handle, Health};
 
-/// Follows the actor's health to its end, then ends every stream that watches it.
+/// Says that every service serves: before the first call is taken, or an early caller would hear that there is none.
+pub(super) async fn begin(reporter: &mut HealthReporter, services: &'static [&'static str]) {
+    for name in services.iter().copied().chain([""]) {
+        reporter.set_service_status(name, ServingStatus::Serving).await;
+    }
+}
+
+/// Follows the actor's health from [`begin`] to its end, then ends every stream that watches it.
 pub(super) async fn report(
     handle: Handle,
     mut reporter: HealthReporter,
@@ -12,9 +19,6 @@ pub(super) async fn report(
 ) {
     let mut health = handle.health();
     let names = || services.iter().copied().chain([""]);
-    for name in names() {
-        reporter.set_service_status(name, ServingStatus::Serving).await;
-    }
     // An error means that the actor is gone, which is no health either.
     let _ = health.wait_for(|health| *health != Health::Serving).await;
     for name in names() {

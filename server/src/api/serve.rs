@@ -85,7 +85,8 @@ pub async fn serve(
     options: Options,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let (reporter, health_service) = health_reporter();
+    let (mut reporter, health_service) = health_reporter();
+    health::begin(&mut reporter, &SERVICES).await;
     let services = services(&handle, options)?.add_service(health_service);
     let reporting = tokio::spawn(health::report(handle, reporter, &SERVICES));
     let (stopper, stopped) = watch::channel(false);
