@@ -2,8 +2,10 @@
 //!
 //! An entry is a reminder, not the truth: whoever acts on it looks up whether it is still due, and sets another
 //! where it is not. So extending a lease touches no set.
+//! There is at most one entry for each thing, and it goes with the thing: a lease of a day that is released at once
+//! leaves nothing behind.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     id::{DeviceId, LeaseId, NodeId},
@@ -33,17 +35,27 @@ pub(crate) enum Deadline {
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     entries: BTreeSet<(Time, Deadline)>,
+    times: BTreeMap<Deadline, Time>,
 }
 
 impl Deadlines {
+    /// Sets a reminder, in place of the one that was set for the same.
     pub(crate) fn set(&mut self, at: Time, deadline: Deadline) {
+        self.clear(deadline);
         if at < Time::NEVER {
             self.entries.insert((at, deadline));
+            self.times.insert(deadline, at);
         }
     }
 
-    pub(crate) fn clear(&mut self, at: Time, deadline: Deadline) {
-        self.entries.remove(&(at, deadline));
+    pub(crate) fn clear(&mut self, deadline: Deadline) {
+        if let Some(at) = self.times.remove(&deadline) {
+            self.entries.remove(&(at, deadline));
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     pub(crate) fn first(&self) -> Option<Time> {
@@ -56,7 +68,7 @@ impl Deadlines {
         if at > now {
             return None;
         }
-        self.entries.pop_first();
+        self.clear(deadline);
         Some(deadline)
     }
 }

@@ -125,8 +125,10 @@ pub enum Event {
         lease: LeaseId,
         /// Why.
         cause: DropCause,
-        /// Nothing is kept for it before this time.
+        /// The devices that it waited for in vain are not kept for it before this time.
         barred_until: Time,
+        /// Which they are; none unless the keep lapsed.
+        barred: Box<[DeviceId]>,
     },
     /// A lease ended uncleanly: its part of each device is closed.
     Reclaiming {

@@ -1,12 +1,14 @@
 //! Keeping: devices set aside for the first request of a priority that does not fit, so that it does not starve (P10).
 //!
-//! It chooses the set with the fewest leases in its way, then the lowest index. The choice is an event, so that it
-//! stands until the request is granted or leaves, a request earlier in the order takes it over, something other than
-//! leases comes in its way, or it lapses.
+//! It chooses the set with the fewest leases in its way, on the devices and on their hosts, then the lowest index. The
+//! choice is an event, so that it stands until the request is granted or leaves, a request earlier in the order takes
+//! it over, something other than leases comes in its way, or it lapses.
+
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use crate::{
-    id::{DeviceId, NodeId},
-    inventory::{Device, Inventory},
+    id::{DeviceId, LeaseId, NodeId},
+    inventory::{Device, Inventory, Node},
     lease::Lease,
     placement::{Site, sorted},
     request::{Request, Share},
@@ -44,14 +46,15 @@ pub(crate) fn choose(
     site: &Site<'_>,
     state: &State,
     request: &Request,
-    open: &dyn Fn(&Device) -> bool,
+    open: &dyn Fn(DeviceId, &Device) -> bool,
 ) -> Option<Choice> {
     let wanted = request.ask.devices as usize;
     let mut all: Vec<Obstacle> = Vec::new();
     let mut best: Option<(usize, Vec<Obstacle>)> = None;
     for (_, node) in site.inventory.nodes() {
+        let host = Host::of(site, state, request, node);
         let mut here: Vec<Obstacle> = (node.devices.iter())
-            .filter_map(|id| obstacle(site, state, request, *id, open))
+            .filter_map(|id| obstacle(site, state, request, *id, &host, open))
             .collect();
         here.sort_unstable();
         if request.constraints.same_node {
@@ -96,35 +99,86 @@ fn obstacle(
     state: &State,
     request: &Request,
     id: DeviceId,
-    open: &dyn Fn(&Device) -> bool,
+    host: &Host<'_>,
+    open: &dyn Fn(DeviceId, &Device) -> bool,
 ) -> Option<Obstacle> {
     let device = site.inventory.device(id)?;
-    if !open(device) || !only_leases_in_the_way(site, request, id) {
+    if !open(id, device) || !only_leases_in_the_way(site, request, id) {
         return None;
     }
     let mut bare = device.clone();
-    let (mut leases, mut until) = (0usize, Time::ZERO);
-    let mut goes = |lease: Option<&Lease>| {
-        leases = leases.saturating_add(1);
-        until = until.max(lease.map_or(Time::NEVER, forecast_end));
-    };
+    let mut gone: Vec<LeaseId> = Vec::new();
     for lease in removal_order(device) {
         if site.room(id, &bare).is_some_and(|room| room.fits(request.ask.share)) {
             break;
         }
         bare.closed.retain(|closed| closed.lease != lease);
         bare.unhold(lease);
-        goes(state.lease(lease));
+        gone.push(lease);
     }
-    Some(Obstacle { leases, device: id, until })
+    let on_host = host.in_the_way(request, &gone);
+    gone.extend(on_host.into_iter().map(|lease| lease.id));
+    let end = |id: &LeaseId| state.lease(*id).map_or(Time::NEVER, forecast_end);
+    let until = gone.iter().map(end).max().unwrap_or(Time::ZERO);
+    Some(Obstacle { leases: gone.len(), device: id, until })
+}
+
+/// The host of a node, and the leases that take CPU or memory of it, the largest first.
+struct Host<'a> {
+    node: &'a Node,
+    takers: Vec<&'a Lease>,
+}
+
+impl<'a> Host<'a> {
+    fn of(site: &Site<'a>, state: &'a State, request: &Request, node: &'a Node) -> Self {
+        let mut takers: Vec<&Lease> = Vec::new();
+        if wanted_of_host(request) != (0, 0) {
+            let devices = node.devices.iter().filter_map(|id| site.inventory.device(*id));
+            let held: BTreeSet<LeaseId> =
+                devices.flat_map(|device| device.holding.keys().copied()).collect();
+            takers.extend(held.into_iter().filter_map(|id| state.lease(id)));
+            takers.retain(|lease| wanted_of_host(&lease.request) != (0, 0));
+            takers.sort_by_key(|lease| (Reverse(wanted_of_host(&lease.request)), lease.id));
+        }
+        Self { node, takers }
+    }
+
+    /// The leases that have to go besides those that go anyway, so that a request fits.
+    fn in_the_way(&self, request: &Request, gone: &[LeaseId]) -> Vec<&'a Lease> {
+        let (facts, (cpu, memory)) = (&self.node.facts, wanted_of_host(request));
+        let mut used = (self.node.host_cpu_used_millis, self.node.host_memory_used_bytes);
+        let (going, others): (Vec<&Lease>, Vec<&Lease>) =
+            self.takers.iter().partition(|lease| gone.contains(&lease.id));
+        let take = |used: (u64, u64), lease: &Lease| {
+            let (cpu, memory) = wanted_of_host(&lease.request);
+            (used.0.saturating_sub(cpu), used.1.saturating_sub(memory))
+        };
+        used = going.into_iter().fold(used, take);
+        let mut in_the_way = Vec::new();
+        for lease in others {
+            let cpu_fits = cpu == 0 || used.0.saturating_add(cpu) <= facts.host_cpu_millis;
+            let memory_fits =
+                memory == 0 || used.1.saturating_add(memory) <= facts.host_memory_bytes;
+            if cpu_fits && memory_fits {
+                break;
+            }
+            used = take(used, lease);
+            in_the_way.push(lease);
+        }
+        in_the_way
+    }
+}
+
+fn wanted_of_host(request: &Request) -> (u64, u64) {
+    (request.constraints.host_cpu_millis, request.constraints.host_memory_bytes)
 }
 
 /// The largest first: so the fewest have to go.
-fn removal_order(device: &Device) -> Vec<crate::id::LeaseId> {
+fn removal_order(device: &Device) -> Vec<LeaseId> {
     let held = device.holding.iter().map(|(lease, share)| (*lease, *share));
     let closed = device.closed.iter().map(|closed| (closed.lease, closed.share));
     let mut all: Vec<_> = held.chain(closed).collect();
-    all.sort_by_key(|(lease, share)| (std::cmp::Reverse(weight(*share)), *lease));
+    all.sort_by_key(|(lease, share)| (Reverse(weight(*share)), *lease));
     all.into_iter().map(|(lease, _)| lease).collect()
 }
 

@@ -154,8 +154,10 @@ pub struct Lease {
     pub ended_at: Option<Time>,
     /// Why it ended, in the words of whoever ended it.
     pub detail: Option<Arc<str>>,
-    /// Devices are not kept for it before this time (P10).
+    /// These devices, which it waited for in vain, are not kept for it before this time (P10).
     pub keep_barred_until: Time,
+    /// See [`Self::keep_barred_until`].
+    pub keep_barred: Box<[DeviceId]>,
     /// What happened to it, oldest first.
     pub history: Vec<Fact>,
     /// Its request id still names it (P16).
@@ -179,6 +181,7 @@ impl Lease {
             ended_at: None,
             detail: None,
             keep_barred_until: Time::ZERO,
+            keep_barred: Box::default(),
             history: Vec::with_capacity(3),
             remembered: true,
             recorded: true,

@@ -107,7 +107,8 @@ impl Site<'_> {
             .saturating_sub(device.memory_used_bytes)
             .saturating_sub(self.over_use_bytes(id, device));
         let slots = u64::from(device.facts.slots);
-        Some(free.saturating_sub(part_of(free, device.slots_without_bytes.min(slots), slots)))
+        let shares = part_of(free, device.slots_without_bytes.min(slots), slots);
+        Some(free.saturating_sub(shares).saturating_sub(self.over_share_bytes(id, device, free)))
     }
 
     /// What holding leases use above their share: Σ max(0, attributed − leased), over leases that asked for bytes.
@@ -116,6 +117,19 @@ impl Site<'_> {
         let Some(reading) = reading else { return 0 };
         let over = |(lease, used): &(LeaseId, u64)| match device.holding.get(lease) {
             Some(Share::Part { memory_bytes: Some(leased), .. }) => used.saturating_sub(*leased),
+            _ => 0,
+        };
+        reading.attributed.iter().map(over).fold(0, u64::saturating_add)
+    }
+
+    /// What holding leases use above their share of what remains: the same, over leases that asked for slots alone.
+    fn over_share_bytes(&self, id: DeviceId, device: &Device, remains: u64) -> u64 {
+        let reading = self.measured.device(id).and_then(|sample| sample.memory.as_ref());
+        let Some(reading) = reading else { return 0 };
+        let over = |(lease, used): &(LeaseId, u64)| match device.holding.get(lease) {
+            Some(Share::Part { slots: Some(slots), memory_bytes: None }) => {
+                used.saturating_sub(part_of(remains, u64::from(*slots), device.facts.slots.into()))
+            }
             _ => 0,
         };
         reading.attributed.iter().map(over).fold(0, u64::saturating_add)
@@ -157,7 +171,7 @@ impl Site<'_> {
     /// A node that was not heard of lately is no longer known.
     fn known(&self, id: NodeId, node: &Node) -> bool {
         let heard = self.measured.node(id).unwrap_or(node.seen_at);
-        self.now.since(heard) <= self.policy.node_known_for
+        self.now.since(heard) < self.policy.node_known_for
     }
 
     /// Why no known node could satisfy a request even when empty; `None`: one could (P13).

@@ -8,7 +8,10 @@
 mod life;
 mod world;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use gpulease_core::{
     event::Event,
@@ -19,9 +22,8 @@ use gpulease_core::{
     policy::Policy,
     request::{Ask, Constraints, Request, RequestFields, Share},
     time::{Span, Time},
-    view::DeviceCondition,
 };
-use life::{Op, Wish, op};
+use life::{Op, Wish, free::nobody_waits_for_what_is_free, op};
 use proptest::prelude::*;
 use world::World;
 
@@ -44,11 +46,15 @@ struct Life {
     sessions: BTreeMap<Holder, Caller>,
     newest: Token,
     boots: u64,
+    /// The inputs of the batch that is being collected.
+    batch: Option<Vec<Input>>,
+    /// Tickets whose caller left in the batch that answers them.
+    gone: BTreeSet<Ticket>,
     /// When what is taken in happened.
     at: Time,
 }
 
-const NODES: [(&str, u32); 2] = [("n1", 2), ("n2", 3)];
+const NODES: [(&str, u32); 3] = [("n1", 2), ("n2", 3), ("n3", 1)];
 
 impl Life {
     fn new() -> Self {
@@ -68,13 +74,30 @@ impl Life {
             sessions: BTreeMap::new(),
             newest: Token(0),
             boots: 1,
+            batch: None,
+            gone: BTreeSet::new(),
             at: Time::ZERO,
         }
     }
 
     fn feed(&mut self, input: Input) {
+        if let Some(batch) = &mut self.batch {
+            return batch.push(input);
+        }
         let (events, effects) = self.world.feed(input);
         self.believe(&events, &effects);
+    }
+
+    fn batch(&mut self, ops: &[Op]) {
+        self.batch = Some(Vec::new());
+        for op in ops {
+            self.act(op);
+        }
+        let inputs = self.batch.take().expect("set above");
+        self.batch = Some(Vec::new());
+        let (events, effects) = self.world.feed_all(inputs);
+        self.believe(&events, &effects);
+        (self.batch, self.gone) = (None, BTreeSet::new());
     }
 
     fn act(&mut self, op: &Op) {
@@ -124,13 +147,18 @@ impl Life {
             Op::Pass(millis) => self.pass(Span::from_millis(*millis)),
             Op::Stall(millis) => self.stall(Span::from_millis(*millis)),
             Op::Restart => self.restart(),
+            Op::Batch(ops) => self.batch(ops),
             Op::Snapshot => self.world.take_snapshot(),
             _ => self.change_devices(op),
         }
     }
 
     fn change_devices(&mut self, op: &Op) {
-        let place = |device: u8| if device < 2 { ("n1", device) } else { ("n2", device - 2) };
+        let place = |device: u8| match device {
+            0 | 1 => ("n1", device),
+            2..=4 => ("n2", device - 2),
+            _ => ("n3", 0),
+        };
         let node = match op {
             Op::Lose(device) | Op::Find(device) | Op::Foreign(device, _) | Op::Slots(device, _) => {
                 place(*device).0
@@ -186,7 +214,7 @@ impl Life {
             priority: wish.priority,
             ttl: Span::from_secs(wish.ttl),
             wait: Span::from_secs(wish.wait),
-            expected_duration: None,
+            expected_duration: wish.expected.map(Span::from_secs),
             lifetime_max: None,
         };
         let caller = match self.sessions.get(&holder).filter(|_| wish.session) {
@@ -210,13 +238,22 @@ impl Life {
         let (caller, ticket) = (Caller::Call(self.world.number()), Ticket(self.world.number()));
         self.owed.insert(ticket, caller);
         self.feed(make(caller, ticket, lease, token));
-        assert!(!self.owed.contains_key(&ticket), "a call on a lease is answered at once");
+        let answered = self.batch.is_some() || !self.owed.contains_key(&ticket);
+        assert!(answered, "a call on a lease is answered at once");
     }
 
     fn gone(&mut self, caller: Caller) {
         self.sessions.retain(|_, session| *session != caller);
-        self.owed.retain(|_, owed| *owed != caller);
+        self.owe_no_more(caller);
         self.feed(Input::CallerGone { caller });
+    }
+
+    fn owe_no_more(&mut self, caller: Caller) {
+        self.gone.extend(self.owed.iter().filter(|(_, owed)| **owed == caller).map(|(id, _)| *id));
+        self.owed.retain(|_, owed| *owed != caller);
+        if self.batch.is_none() {
+            self.gone.clear();
+        }
     }
 
     fn session(&mut self, holder: &Holder) {
@@ -224,7 +261,7 @@ impl Life {
         let ticket = Ticket(self.world.number());
         self.owed.insert(ticket, caller);
         if let Some(older) = self.sessions.insert(holder.clone(), caller) {
-            self.owed.retain(|_, owed| *owed != older);
+            self.owe_no_more(older);
         }
         self.feed(Input::SessionOpened { caller, ticket, holder: holder.clone() });
     }
@@ -233,7 +270,7 @@ impl Life {
         for (at, events, effects) in self.world.pass(span) {
             self.believe_at(at, &events, &effects);
         }
-        self.nobody_waits_for_what_is_free();
+        nobody_waits_for_what_is_free(&self.world.scheduler);
     }
 
     fn stall(&mut self, span: Span) {
@@ -274,7 +311,7 @@ impl Life {
     /// Takes in what was just decided and said.
     fn believe(&mut self, events: &[Event], effects: &[Effect]) {
         self.believe_at(self.world.now, events, effects);
-        self.nobody_waits_for_what_is_free();
+        nobody_waits_for_what_is_free(&self.world.scheduler);
     }
 
     fn believe_at(&mut self, at: Time, events: &[Event], effects: &[Effect]) {
@@ -372,6 +409,10 @@ impl Life {
                 && other.request.ask == request.ask
                 && other.request.constraints == request.constraints
         };
+        if self.batch.is_some() {
+            // The earlier one may have come back only after the grant.
+            return;
+        }
         let state = self.world.scheduler.state();
         if let Some(earlier) = state.leases().values().find(same) {
             assert!(
@@ -392,56 +433,9 @@ impl Life {
             return;
         }
         assert!(
-            self.owed.remove(&ticket).is_some(),
+            self.owed.remove(&ticket).is_some() || self.gone.remove(&ticket),
             "ticket {ticket} was answered and is owed nothing"
         );
-    }
-
-    /// Whoever is present and may be granted does not fit on what is neither held, closed nor kept.
-    fn nobody_waits_for_what_is_free(&self) {
-        let scheduler = &self.world.scheduler;
-        let free: Vec<_> = scheduler.devices(None, usize::MAX, None);
-        for view in
-            scheduler.leases(LeaseId(0), usize::MAX, |lease| lease.state == LeaseState::Queued)
-        {
-            if !scheduler.may_be_granted(view.id) || view.request.constraints.host_cpu_millis > 0 {
-                continue;
-            }
-            let mut fitting: BTreeMap<&Name, u32> = BTreeMap::new();
-            for (_, device) in &free {
-                let kept = device.device.kept_for.is_some_and(|lease| lease != view.id);
-                let bytes = device.memory_free_bytes.unwrap_or(0);
-                let measured = device.memory_free_bytes.is_some();
-                let taken = device.device.slots_used + device.device.slots_closed();
-                let fits = match view.request.ask.share {
-                    Share::Exclusive => {
-                        device.device.idle()
-                            && device.memory_foreign_bytes.is_some_and(|foreign| foreign <= 1 << 30)
-                    }
-                    Share::Part { slots, memory_bytes } => {
-                        device.device.exclusive == 0
-                            && slots.is_none_or(|n| {
-                                u64::from(n) + taken <= u64::from(device.device.facts.slots)
-                            })
-                            && memory_bytes.is_none_or(|n| n <= bytes)
-                    }
-                };
-                if fits && measured && !kept && device.condition == DeviceCondition::Available {
-                    *fitting.entry(&device.node).or_default() += 1;
-                }
-            }
-            let wanted = view.request.ask.devices;
-            let most = if view.request.constraints.same_node {
-                fitting.values().copied().max().unwrap_or(0)
-            } else {
-                fitting.values().sum()
-            };
-            assert!(
-                most < wanted,
-                "lease {} waits for {wanted} devices, {fitting:?} are free",
-                view.id
-            );
-        }
     }
 }
 

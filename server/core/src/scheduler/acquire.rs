@@ -11,7 +11,7 @@ use crate::{
     output::{Answer, Output, Rejection},
     queue::{OrderKey, Presence},
     request::Request,
-    state::SERVICES_MAX,
+    state::{REMEMBERED_AGE_MAX, SERVICES_MAX},
     time::{Span, Time},
 };
 
@@ -41,6 +41,10 @@ impl Scheduler {
                 if unknown { Rejection::InventoryUnknown } else { Rejection::NoCapacity };
             return reply(out, ticket, Err(rejection));
         }
+        if place.is_none() && self.state.tally().queued >= self.policy.queued_max {
+            let rejection = Rejection::QueueFull { max: self.policy.queued_max };
+            return reply(out, ticket, Err(rejection));
+        }
         self.emit(Event::Requested { lease, request: request.clone() }, out);
         if let Some(devices) = place {
             self.drop_keeps_on(&devices, lease, out);
@@ -61,6 +65,10 @@ impl Scheduler {
             return Ok(None);
         };
         let Some(lease) = self.state.lease(id) else { return Ok(None) };
+        // Forgetting is booked with the next batch, which on a quiet coordinator may be long in coming.
+        if lease.ended_at.is_some_and(|ended| self.now().since(ended) > REMEMBERED_AGE_MAX) {
+            return Ok(None);
+        }
         if lease.request.holder != request.holder {
             return if lease.state.live() {
                 Err(Rejection::RequestIdTaken { lease: id })
@@ -106,9 +114,6 @@ impl Scheduler {
         if tally.live() >= self.policy.live_max {
             return Err(Rejection::LeasesFull { max: self.policy.live_max });
         }
-        if request.wait > Span::ZERO && tally.queued >= self.policy.queued_max {
-            return Err(Rejection::QueueFull { max: self.policy.queued_max });
-        }
         if self.state.inventory().nodes().len() == 0 {
             return Ok(());
         }
@@ -127,12 +132,7 @@ impl Scheduler {
         let id = key.lease;
         let waits_until = self.now().after(request.wait);
         self.soft.queue.add(request, key, Presence::Present { caller, ticket }, waits_until);
-        self.soft.deadlines.set(waits_until, Deadline::Wait(id));
-        if self.state.inventory().nodes().len() == 0 {
-            self.soft
-                .deadlines
-                .set(self.now().after(self.policy.first_inventory_max), Deadline::Wait(id));
-        }
+        self.remind_of_wait(id, waits_until);
         self.set_aging(key);
         let view = self.lease_view_of(id);
         reply(out, ticket, Ok(Answer::Queued(Box::new(view))));
@@ -156,6 +156,12 @@ impl Scheduler {
         let expiry = self.expiry_from_now(lease);
         self.soft.expiries.insert(lease, expiry);
         self.soft.deadlines.set(expiry, Deadline::Expiry(lease));
+    }
+
+    /// A lease holds nothing any more: nothing of it expires.
+    pub(super) fn forget_expiry(&mut self, lease: LeaseId) {
+        self.soft.expiries.remove(&lease);
+        self.soft.deadlines.clear(Deadline::Expiry(lease));
     }
 
     /// When a lease expires if it is renewed now: after its TTL, or at the end of its lifetime.

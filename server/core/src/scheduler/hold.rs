@@ -91,7 +91,7 @@ impl Scheduler {
         out: &mut Output,
     ) {
         self.emit(Event::Ended { lease: id, reason, detail }, out);
-        self.soft.expiries.remove(&id);
+        self.forget_expiry(id);
         self.soft.dirty = true;
     }
 

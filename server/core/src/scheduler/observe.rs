@@ -23,9 +23,8 @@ impl Scheduler {
         reports: &[DeviceReport],
         out: &mut Output,
     ) {
-        let Some(node) = self.observe_node(facts, out) else { return };
+        let Some((node, mut changed)) = self.observe_node(facts, out) else { return };
         let mut named = BTreeSet::new();
-        let mut changed = false;
         for report in reports {
             let Some((device, news)) = self.observe_device(node, report, out) else { continue };
             named.insert(device);
@@ -43,7 +42,8 @@ impl Scheduler {
         }
     }
 
-    fn observe_node(&mut self, facts: &Arc<NodeFacts>, out: &mut Output) -> Option<NodeId> {
+    /// Books what a node says of itself; answers its number and whether anything about it is new.
+    fn observe_node(&mut self, facts: &Arc<NodeFacts>, out: &mut Output) -> Option<(NodeId, bool)> {
         let inventory = self.state.inventory();
         let Some(node) = inventory.node_named(facts.name.as_str()) else {
             if inventory.nodes().len() >= NODES_MAX {
@@ -52,18 +52,18 @@ impl Scheduler {
             let node = inventory.next_node();
             self.emit(Event::NodeAdded { facts: facts.clone() }, out);
             self.hear(node, out);
-            return Some(node);
+            return Some((node, true));
         };
         let known = inventory.node(node)?.facts.clone();
-        if *known != **facts {
+        let changed = *known != **facts;
+        if changed {
             self.emit(Event::NodeChanged { node, facts: facts.clone() }, out);
-            self.soft.dirty = true;
             if known.boot_id != facts.boot_id {
                 self.rebooted(node, out);
             }
         }
         self.hear(node, out);
-        Some(node)
+        Some((node, changed))
     }
 
     /// Books one device of a report; answers its number and whether anything about it is new.
@@ -138,9 +138,11 @@ impl Scheduler {
         let Some(node) = self.state.inventory().node_named(node.as_str()) else { return };
         self.hear(node, out);
         for sample in samples {
-            let Some(device) = self.state.inventory().device_with(sample.uuid.as_str()) else {
-                continue;
-            };
+            let inventory = self.state.inventory();
+            // What another node says of a device proves nothing about it.
+            let known = (inventory.device_with(sample.uuid.as_str()))
+                .filter(|id| inventory.device(*id).is_some_and(|device| device.node == node));
+            let Some(device) = known else { continue };
             let measurement = Measurement { at: self.now(), memory: sample.memory };
             let news = self.soft.measured.sample(device, measurement, &self.policy);
             self.soft.dirty |= news;
@@ -182,6 +184,8 @@ impl Scheduler {
             self.soft.deadlines.set(lost_at, Deadline::Silence(node));
         } else if !lost {
             self.emit(Event::NodeLost { node }, out);
+            // What is kept there is so no longer.
+            self.soft.dirty = true;
             let devices = self.devices_of(node);
             self.end_holders(&devices, "its node was silent for too long", out);
             self.soft.deadlines.set(forgotten_at, Deadline::Silence(node));

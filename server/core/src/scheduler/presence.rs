@@ -71,7 +71,8 @@ impl Scheduler {
         if let Some(Presence::Present { ticket, .. }) = before {
             reply(out, ticket, Err(Rejection::Superseded { lease: id }));
         }
-        self.soft.deadlines.set(waits_until, Deadline::Wait(id));
+        self.soft.deadlines.clear(Deadline::Away(id));
+        self.remind_of_wait(id, waits_until);
         self.soft.dirty = true;
         let view = self.lease_view_of(id);
         reply(out, ticket, Ok(Answer::Queued(Box::new(view))));
@@ -89,6 +90,15 @@ impl Scheduler {
         let detail =
             Some(Arc::from("its caller went away and did not come back within the session grace"));
         self.leave_queue(id, EndReason::Cancelled, detail, Rejection::Cancelled { lease: id }, out);
+    }
+
+    /// Sets the deadline of a wait, which before the first inventory ever is bounded by itself (P13).
+    pub(super) fn remind_of_wait(&mut self, id: LeaseId, waits_until: Time) {
+        let Some(lease) = self.state.lease(id) else { return };
+        let unknown = self.state.inventory().nodes().len() == 0;
+        let first = lease.requested_at.after(self.policy.first_inventory_max);
+        let until = if unknown { waits_until.min(first) } else { waits_until };
+        self.soft.deadlines.set(until, Deadline::Wait(id));
     }
 
     /// A wait may be over, or the first inventory overdue (P13).
@@ -130,7 +140,9 @@ impl Scheduler {
     pub(super) fn unqueue(&mut self, id: LeaseId) -> Option<Presence> {
         let request = self.state.lease(id)?.request.clone();
         let waiter = self.soft.queue.remove(&request, id)?;
-        self.soft.deadlines.clear(waiter.waits_until, Deadline::Wait(id));
+        for deadline in [Deadline::Wait, Deadline::Away, Deadline::Aging, Deadline::Keep] {
+            self.soft.deadlines.clear(deadline(id));
+        }
         Some(waiter.presence)
     }
 }

@@ -24,7 +24,7 @@ impl Scheduler {
         out: &mut Output,
     ) {
         self.emit(Event::Reclaiming { lease: id, reason, detail }, out);
-        self.soft.expiries.remove(&id);
+        self.forget_expiry(id);
         let devices = self.state.lease(id).map(|lease| lease.devices.clone()).unwrap_or_default();
         for device in devices {
             self.close_for_lock_delay(device, id);
@@ -57,7 +57,10 @@ impl Scheduler {
         };
         let over = closed_at.after(self.policy.lock_delay);
         if !self.site().reachable(node) {
-            self.close_for_lock_delay(device, lease);
+            self.soft.closed_at.insert((device, lease), self.now());
+            // Even where there is no delay, a node that cannot be reached is looked at again only after a while.
+            let again = self.now().after(self.policy.lock_delay.max(self.policy.heartbeat));
+            self.soft.deadlines.set(again, Deadline::LockDelay(device, lease));
         } else if over > self.now() {
             self.soft.deadlines.set(over, Deadline::LockDelay(device, lease));
         } else {
@@ -87,6 +90,7 @@ impl Scheduler {
         if self.soft.closed_at.remove(&(device, id)).is_none() {
             return;
         }
+        self.soft.deadlines.clear(Deadline::LockDelay(device, id));
         self.emit(Event::Opened { device, lease: id, cause }, out);
         self.soft.dirty = true;
         self.end_if_open(id, out);

@@ -73,7 +73,7 @@ impl Scheduler {
             OrderKey::new(id, request.priority, now.since(requested_at), self.policy.aging_step);
         self.soft.queue.add(&request, key, Presence::Expected { until }, waits_until);
         self.soft.deadlines.set(until, Deadline::Away(id));
-        self.soft.deadlines.set(waits_until, Deadline::Wait(id));
+        self.remind_of_wait(id, waits_until);
         self.set_aging(key);
     }
 

@@ -12,6 +12,7 @@ use crate::{
     placement::HostKept,
     queue::{OrderKey, Presence},
     request::{Priority, Request},
+    state::Keep,
     time::{Span, Time},
 };
 
@@ -127,12 +128,10 @@ impl Scheduler {
             self.drop_keep(other, DropCause::NotFirst, Time::ZERO, out);
         }
         let Some(lease) = self.state.lease(key.lease) else { return };
-        if lease.keep_barred_until > self.now() {
-            return;
-        }
+        let barred = |id| lease.keep_barred_until > self.now() && lease.keep_barred.contains(&id);
         let request = lease.request.clone();
-        let choice = keeping::choose(&self.site(), &self.state, &request, &|device| {
-            self.may_take(device, key)
+        let choice = keeping::choose(&self.site(), &self.state, &request, &|id, device| {
+            !barred(id) && self.may_take(device, key)
         });
         let Some(choice) = choice else { return };
         self.drop_keeps_on(&choice.devices, key.lease, out);
@@ -162,10 +161,32 @@ impl Scheduler {
         barred_until: Time,
         out: &mut Output,
     ) {
-        if self.state.keeps().values().any(|keep| keep.lease == lease) {
-            self.emit(Event::KeepDropped { lease, cause, barred_until }, out);
-            self.soft.dirty = true;
+        let Some(keep) = self.state.keeps().values().find(|keep| keep.lease == lease) else {
+            return;
+        };
+        let lapsed = cause == DropCause::Lapsed;
+        let barred = if lapsed { self.in_vain(keep) } else { Box::default() };
+        self.emit(Event::KeepDropped { lease, cause, barred_until, barred }, out);
+        let bar_ends = self.state.lease(lease).map_or(Time::ZERO, |lease| lease.keep_barred_until);
+        if bar_ends > self.now() {
+            self.soft.deadlines.set(bar_ends, Deadline::Keep(lease));
+        } else {
+            self.soft.deadlines.clear(Deadline::Keep(lease));
         }
+        self.soft.dirty = true;
+    }
+
+    /// The devices of a keep that its request still does not fit on; all of them, where it is not for the devices.
+    fn in_vain(&self, keep: &Keep) -> Box<[DeviceId]> {
+        let site = self.site();
+        let share = self.state.lease(keep.lease).map(|lease| lease.request.ask.share);
+        let fits = |id: DeviceId| {
+            let room = site.inventory.device(id).and_then(|device| site.room(id, device));
+            room.zip(share).is_some_and(|(room, share)| room.fits(share))
+        };
+        let blocked: Box<[DeviceId]> =
+            keep.devices.iter().copied().filter(|id| !fits(*id)).collect();
+        if blocked.is_empty() { keep.devices.clone() } else { blocked }
     }
 
     /// Keeps stand only while leases alone are in the way.
@@ -195,7 +216,6 @@ impl Scheduler {
             Some(_) => {
                 let until = now.after(keep_max);
                 self.drop_keep(lease, DropCause::Lapsed, until, out);
-                self.soft.deadlines.set(until, Deadline::Keep(lease));
             }
             None => self.soft.dirty = true,
         }

@@ -82,6 +82,12 @@ impl Scheduler {
         self.is_present(id) && self.soft.queue.waiter(id).is_some_and(allowed)
     }
 
+    /// How many deadlines are set: at most a few for each live lease, closed part and node.
+    #[must_use]
+    pub fn reminders(&self) -> usize {
+        self.soft.deadlines.len()
+    }
+
     /// The coordinator in figures.
     #[must_use]
     pub fn counts(&self) -> Counts {

@@ -35,8 +35,8 @@ impl State {
             Event::Requested { lease, request } => self.requested(at, *lease, request),
             Event::Granted { lease, token, devices } => self.granted(at, *lease, *token, devices),
             Event::Kept { lease, devices, lapses_at } => self.kept(at, *lease, devices, *lapses_at),
-            Event::KeepDropped { lease, cause, barred_until } => {
-                self.keep_dropped(at, *lease, *cause, *barred_until)
+            Event::KeepDropped { lease, cause, barred_until, barred } => {
+                self.keep_dropped(at, *lease, *cause, (*barred_until, barred))
             }
             Event::Reclaiming { lease, reason, detail } => {
                 self.reclaiming(at, *lease, *reason, detail.as_ref())
@@ -136,10 +136,19 @@ impl State {
         }
     }
 
-    fn keep_dropped(&mut self, at: At, id: LeaseId, cause: DropCause, barred_until: Time) -> Fit {
+    fn keep_dropped(
+        &mut self,
+        at: At,
+        id: LeaseId,
+        cause: DropCause,
+        (barred_until, barred): (Time, &[DeviceId]),
+    ) -> Fit {
         let lease = self.lease_mut(id)?;
         lease.record(at, FactKind::KeepDropped(cause));
-        lease.keep_barred_until = barred_until;
+        // A bar stands until its time, whatever else becomes of what is kept meanwhile.
+        if cause == DropCause::Lapsed {
+            (lease.keep_barred_until, lease.keep_barred) = (barred_until, barred.into());
+        }
         self.drop_keep_of(id);
         Ok(())
     }

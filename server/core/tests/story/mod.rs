@@ -41,7 +41,7 @@ impl Story {
     /// Runs one command and answers what came of it.
     ///
     /// node NAME [devices=2] [memory=24GiB] [slots=4] [model=M] [reserve=1GiB] [cpu=64000] [hostmem=256GiB] [label=k:v]
-    /// · change NODE DEVICE [memory=] [slots=] · policy KEY=VALUE
+    /// · renode NODE [cpu=] [label=k:v] · change DEVICE [memory=] [slots=] · policy KEY=VALUE
     /// · acquire NAME [service= holder= id= name= devices= memory= slots= exclusive priority= ttl= wait= expect= life=
     ///   models= allow= deny= nodes= notnodes= prefer= same-node cpu= hostmem= label= caller=]
     /// · renew NAME [token=] [holder=S/H] · release NAME [token=|none] [holder=S/H] · revoke NAME [why=]
@@ -54,6 +54,7 @@ impl Story {
         match words.word(0) {
             "node" => self.node(&words),
             "change" => self.change(&words),
+            "renode" => self.renode(&words),
             "policy" => self.policy(&words),
             "acquire" => self.acquire(&words),
             "renew" | "release" | "revoke" => self.hold(&words),
@@ -107,6 +108,14 @@ impl Story {
         let seen = self.world.observe(name);
         self.tell(seen);
         let seen = self.world.sample(name);
+        self.tell(seen);
+    }
+
+    pub(crate) fn renode(&mut self, words: &Words<'_>) {
+        let facts = Arc::make_mut(&mut self.node_model(words.word(1)).facts);
+        facts.host_cpu_millis = words.number("cpu").unwrap_or(facts.host_cpu_millis);
+        facts.labels = labels(words);
+        let seen = self.world.observe(words.word(1));
         self.tell(seen);
     }
 

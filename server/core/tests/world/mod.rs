@@ -83,7 +83,20 @@ impl World {
         if let Err(violation) = invariant::check(self.scheduler.state()) {
             panic!("at {}: {violation}", self.now);
         }
+        self.reminders_go_with_what_they_are_for();
         (events, out.effects)
+    }
+
+    /// A waiter has at most four deadlines; an active lease, a closed part and a node have one each.
+    fn reminders_go_with_what_they_are_for(&self) {
+        let state = self.scheduler.state();
+        let closed = state.inventory().devices().map(|(_, device)| device.closed.len());
+        let max = state.inventory().nodes().len()
+            + state.tally().queued * 4
+            + state.tally().active
+            + closed.sum::<usize>();
+        let set = self.scheduler.reminders();
+        assert!(set <= max, "at {}: {set} deadlines are set for {max} things", self.now);
     }
 
     /// Makes the present state the snapshot, so that the journal stays short.

@@ -1,0 +1,56 @@
+//! What a naive reader of the devices sees: nobody waits for what is free.
+
+use std::collections::BTreeMap;
+
+use gpulease_core::{
+    id::{LeaseId, Name},
+    lease::State as LeaseState,
+    request::Share,
+    scheduler::Scheduler,
+    view::DeviceCondition,
+};
+
+/// Whoever is present and may be granted does not fit on what is neither held, closed nor kept.
+pub(crate) fn nobody_waits_for_what_is_free(scheduler: &Scheduler) {
+    let free: Vec<_> = scheduler.devices(None, usize::MAX, None);
+    for view in scheduler.leases(LeaseId(0), usize::MAX, |lease| lease.state == LeaseState::Queued)
+    {
+        if !scheduler.may_be_granted(view.id) || view.request.constraints.host_cpu_millis > 0 {
+            continue;
+        }
+        let mut fitting: BTreeMap<&Name, u32> = BTreeMap::new();
+        for (_, device) in &free {
+            let kept = device.device.kept_for.is_some_and(|lease| lease != view.id);
+            let bytes = device.memory_free_bytes.unwrap_or(0);
+            let measured = device.memory_free_bytes.is_some();
+            let taken = device.device.slots_used + device.device.slots_closed();
+            let fits = match view.request.ask.share {
+                Share::Exclusive => {
+                    device.device.idle()
+                        && device.memory_foreign_bytes.is_some_and(|foreign| foreign <= 1 << 30)
+                }
+                Share::Part { slots, memory_bytes } => {
+                    device.device.exclusive == 0
+                        && slots.is_none_or(|n| {
+                            u64::from(n) + taken <= u64::from(device.device.facts.slots)
+                        })
+                        && memory_bytes.is_none_or(|n| n <= bytes)
+                }
+            };
+            if fits && measured && !kept && device.condition == DeviceCondition::Available {
+                *fitting.entry(&device.node).or_default() += 1;
+            }
+        }
+        let wanted = view.request.ask.devices;
+        let most = if view.request.constraints.same_node {
+            fitting.values().copied().max().unwrap_or(0)
+        } else {
+            fitting.values().sum()
+        };
+        assert!(
+            most < wanted,
+            "lease {} waits for {wanted} devices, {fitting:?} are free",
+            view.id
+        );
+    }
+}
