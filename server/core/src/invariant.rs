@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     event::Event,
     id::{DeviceId, LeaseId, Token},
-    inventory::{Device, Node},
+    inventory::{Device, Node, Sums},
     lease::{Lease, State as LeaseState},
     request::Share,
     state::{State, Tally},
@@ -171,15 +171,18 @@ fn whole_devices_are_alone(state: &State) -> Result<(), Violation> {
 fn closed_parts_belong_to_reclaiming_leases(state: &State) -> Result<(), Violation> {
     let mut closing: BTreeSet<LeaseId> = BTreeSet::new();
     for (id, device) in state.inventory().devices() {
-        for closed in &device.closed {
-            let lease = state.lease(closed.lease).filter(|lease| lease.devices.contains(&id));
+        if device.closed_sums != Sums::of(device.closed.values()) {
+            return Err(format!("{} counts what is closed wrong: {device:?}", device.facts.uuid));
+        }
+        for closed in device.closed.keys() {
+            let lease = state.lease(*closed).filter(|lease| lease.devices.contains(&id));
             if !lease.is_some_and(|lease| matches!(lease.state, LeaseState::Reclaiming(_))) {
                 return Err(format!(
-                    "{} is closed by {closed:?}, which is not reclaiming",
+                    "{} is closed by lease {closed}, which is not reclaiming",
                     device.facts.uuid
                 ));
             }
-            closing.insert(closed.lease);
+            closing.insert(*closed);
         }
     }
     let reclaiming = |lease: &&Lease| matches!(lease.state, LeaseState::Reclaiming(_));

@@ -83,13 +83,42 @@ pub struct Node {
     pub host_memory_used_bytes: u64,
 }
 
-/// A part of a device that a former lease may still use (P6).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Closed {
-    /// The former lease.
-    pub lease: LeaseId,
-    /// Its part.
-    pub share: Share,
+/// Sums over parts of a device. They are adjusted with every part, for counting anew would cost the number of parts at
+/// every step, and a device may have 100,000; that they never drift is an invariant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sums {
+    /// Parts that are all of it.
+    pub exclusive: u64,
+    /// Slots.
+    pub slots: u64,
+    /// Of these, slots of leases that asked for no bytes.
+    pub slots_without_bytes: u64,
+    /// Bytes.
+    pub memory_bytes: u64,
+}
+
+impl Sums {
+    /// Counts a part in, or out.
+    fn count(&mut self, share: Share, by: fn(u64, u64) -> u64) {
+        let slots = u64::from(share.slots());
+        match share {
+            Share::Exclusive => self.exclusive = by(self.exclusive, 1),
+            Share::Part { memory_bytes: None, .. } => {
+                self.slots_without_bytes = by(self.slots_without_bytes, slots);
+            }
+            Share::Part { .. } => {}
+        }
+        self.slots = by(self.slots, slots);
+        self.memory_bytes = by(self.memory_bytes, share.memory_bytes());
+    }
+
+    /// The sums, counted anew.
+    #[must_use]
+    pub fn of<'a>(shares: impl Iterator<Item = &'a Share>) -> Self {
+        let mut sums = Self::default();
+        shares.for_each(|share| sums.count(*share, u64::saturating_add));
+        sums
+    }
 }
 
 /// A device and what is held of it.
@@ -111,8 +140,10 @@ pub struct Device {
     pub slots_without_bytes: u64,
     /// Bytes they hold.
     pub memory_used_bytes: u64,
-    /// Parts that former leases may still use.
-    pub closed: Vec<Closed>,
+    /// Parts that former leases may still use (P6), by former lease.
+    pub closed: BTreeMap<LeaseId, Share>,
+    /// Sums over them.
+    pub closed_sums: Sums,
     /// The waiting request that it is kept for (P10).
     pub kept_for: Option<LeaseId>,
     /// The token of the newest grant on it (P2).
@@ -132,7 +163,8 @@ impl Device {
             slots_used: 0,
             slots_without_bytes: 0,
             memory_used_bytes: 0,
-            closed: Vec::new(),
+            closed: BTreeMap::new(),
+            closed_sums: Sums::default(),
             kept_for: None,
             token: Token(0),
         }
@@ -174,30 +206,35 @@ impl Device {
         self.holding.is_empty() && self.closed.is_empty()
     }
 
+    /// Books that a former lease may still use a part.
+    pub fn close(&mut self, lease: LeaseId, share: Share) {
+        self.open(lease);
+        self.closed.insert(lease, share);
+        self.closed_sums.count(share, u64::saturating_add);
+    }
+
+    /// Books that it no longer may.
+    pub fn open(&mut self, lease: LeaseId) {
+        if let Some(share) = self.closed.remove(&lease) {
+            self.closed_sums.count(share, u64::saturating_sub);
+        }
+    }
+
     /// Slots that former leases may still use; a whole device counts all of them.
     #[must_use]
     pub fn slots_closed(&self) -> u64 {
-        let all = u64::from(self.facts.slots);
-        let slots = |share| match share {
-            Share::Exclusive => all,
-            Share::Part { .. } => u64::from(share.slots()),
-        };
-        self.closed.iter().map(|closed| slots(closed.share)).fold(0, u64::saturating_add)
+        let whole = self.closed_sums.exclusive.saturating_mul(u64::from(self.facts.slots));
+        self.closed_sums.slots.saturating_add(whole)
     }
 
     /// Bytes that former leases may still use; a whole device counts all of them. A slot lease without bytes
     /// counts its share of the ceiling.
     #[must_use]
     pub fn memory_closed_bytes(&self) -> u64 {
-        let ceiling = self.facts.memory_ceiling_bytes();
-        let bytes = |share| match share {
-            Share::Exclusive => ceiling,
-            Share::Part { memory_bytes: Some(bytes), .. } => bytes,
-            Share::Part { slots, .. } => {
-                part_of(ceiling, u64::from(slots.unwrap_or(0)), u64::from(self.facts.slots))
-            }
-        };
-        self.closed.iter().map(|closed| bytes(closed.share)).fold(0, u64::saturating_add)
+        let (ceiling, sums) = (self.facts.memory_ceiling_bytes(), &self.closed_sums);
+        let shares = part_of(ceiling, sums.slots_without_bytes, u64::from(self.facts.slots));
+        let whole = sums.exclusive.saturating_mul(ceiling);
+        sums.memory_bytes.saturating_add(shares).saturating_add(whole)
     }
 }
 

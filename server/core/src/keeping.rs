@@ -112,7 +112,7 @@ fn obstacle(
         if site.room(id, &bare).is_some_and(|room| room.fits(request.ask.share)) {
             break;
         }
-        bare.closed.retain(|closed| closed.lease != lease);
+        bare.open(lease);
         bare.unhold(lease);
         gone.push(lease);
     }
@@ -176,7 +176,7 @@ fn wanted_of_host(request: &Request) -> (u64, u64) {
 /// The largest first: so the fewest have to go.
 fn removal_order(device: &Device) -> Vec<LeaseId> {
     let held = device.holding.iter().map(|(lease, share)| (*lease, *share));
-    let closed = device.closed.iter().map(|closed| (closed.lease, closed.share));
+    let closed = device.closed.iter().map(|(lease, share)| (*lease, *share));
     let mut all: Vec<_> = held.chain(closed).collect();
     all.sort_by_key(|(lease, share)| (Reverse(weight(*share)), *lease));
     all.into_iter().map(|(lease, _)| lease).collect()

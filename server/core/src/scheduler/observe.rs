@@ -127,8 +127,8 @@ impl Scheduler {
         self.end_holders(&devices, "its node was rebooted", out);
         for device in devices {
             let closed = self.state.inventory().device(device).map(|device| device.closed.clone());
-            for part in closed.unwrap_or_default() {
-                self.open(device, part.lease, OpenCause::Reboot, out);
+            for lease in closed.unwrap_or_default().into_keys() {
+                self.open(device, lease, OpenCause::Reboot, out);
             }
         }
     }

@@ -79,7 +79,7 @@ impl Scheduler {
 
     fn rearm_closed(&mut self) {
         let closed: Vec<(DeviceId, LeaseId)> = (self.state.inventory().devices())
-            .flat_map(|(id, device)| device.closed.iter().map(move |closed| (id, closed.lease)))
+            .flat_map(|(id, device)| device.closed.keys().map(move |lease| (id, *lease)))
             .collect();
         for (device, lease) in closed {
             self.close_for_lock_delay(device, lease);

@@ -6,7 +6,7 @@ use super::{Keep, Service, State};
 use crate::{
     event::{At, Event},
     id::{DeviceId, LeaseId, NodeId, Token},
-    inventory::{Closed, DeviceFacts, NodeFacts},
+    inventory::{DeviceFacts, NodeFacts},
     lease::{DropCause, EndReason, FactKind, Lease, OpenCause, State as LeaseState},
     request::{Priority, Request},
     time::Time,
@@ -168,14 +168,14 @@ impl State {
         for device in self.held(id) {
             let device = self.device(device)?;
             if let Some(share) = device.unhold(id) {
-                device.closed.push(Closed { lease: id, share });
+                device.close(id, share);
             }
         }
         Ok(())
     }
 
     fn opened(&mut self, at: At, device: DeviceId, id: LeaseId, cause: OpenCause) -> Fit {
-        self.device(device)?.closed.retain(|closed| closed.lease != id);
+        self.device(device)?.open(id);
         if let Some(lease) = self.leases.get_mut(&id) {
             lease.record(at, FactKind::Opened(device, cause));
         }

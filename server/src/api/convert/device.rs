@@ -29,7 +29,7 @@ pub(in crate::api) fn device(view: &DeviceView) -> v1::Device {
         slots_leased: u32::try_from(device.slots_used).unwrap_or(u32::MAX),
         exclusive: device.exclusive > 0,
         lease_ids: device.holding.keys().map(|lease| lease.0).collect(),
-        closed_by: device.closed.iter().map(|closed| closed.lease.0).collect(),
+        closed_by: device.closed.keys().map(|lease| lease.0).collect(),
         kept_for: device.kept_for.map_or(0, |lease| lease.0),
         sample_age: view.sample_age.map(from_span),
     }
