@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use gpulease_core::{
     id::{Caller, LeaseId, Ticket, Token},
-    input::Input,
+    input::{DeviceSample, Input, MemoryReading},
     output::{Answer, Effect},
     policy::Policy,
     time::Span,
@@ -48,12 +48,20 @@ impl Story {
     /// · gone CALLER · session SERVICE/HOLDER as CALLER
     /// · pass SPAN · stall SPAN · restart · snapshot
     /// · lose DEVICE · find DEVICE · forget DEVICE · reboot NODE · silent NODE · heard NODE · foreign DEVICE SIZE
-    /// · unmeasured DEVICE · show
+    /// · unmeasured DEVICE · uses LEASE DEVICE SIZE · impostor NODE DEVICE · show
     pub(crate) fn command(&mut self, line: &str) {
         let words = Words { words: line.split_whitespace().collect() };
         match words.word(0) {
             "node" => self.node(&words),
             "change" => self.change(&words),
+            "uses" => self.uses(&words),
+            "impostor" => {
+                let reading = MemoryReading::default();
+                let sample = DeviceSample { uuid: words.word(2).into(), memory: Some(reading) };
+                let input = Input::Sampled { node: words.word(1).into(), samples: vec![sample] };
+                let seen = self.world.feed(input);
+                self.tell(seen);
+            }
             "renode" => self.renode(&words),
             "policy" => self.policy(&words),
             "acquire" => self.acquire(&words),
@@ -108,6 +116,15 @@ impl Story {
         let seen = self.world.observe(name);
         self.tell(seen);
         let seen = self.world.sample(name);
+        self.tell(seen);
+    }
+
+    pub(crate) fn uses(&mut self, words: &Words<'_>) {
+        let (lease, used) = (self.leases[words.word(1)], bytes(words.word(3)));
+        let device = self.model(words.word(2));
+        device.attributed.retain(|(other, _)| *other != lease);
+        device.attributed.push((lease, used));
+        let seen = self.world.sample(&node_of(words.word(2)));
         self.tell(seen);
     }
 

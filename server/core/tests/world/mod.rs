@@ -24,6 +24,7 @@ pub struct DeviceModel {
     pub facts: Arc<DeviceFacts>,
     pub lost: Option<Name>,
     pub foreign_bytes: u64,
+    pub attributed: Vec<(LeaseId, u64)>,
     pub measured: bool,
 }
 
@@ -140,7 +141,7 @@ impl World {
         let reading = |device: &DeviceModel| MemoryReading {
             used_bytes: device.foreign_bytes,
             foreign_bytes: device.foreign_bytes,
-            attributed: Vec::new(),
+            attributed: device.attributed.clone(),
         };
         let present = node.devices.iter().filter(|device| device.lost.is_none());
         let sample = |device: &DeviceModel| DeviceSample {
@@ -232,7 +233,13 @@ pub fn device(node: &str, index: u32, memory_bytes: u64, slots: u32, model: &str
         slots,
         answers_at_once: true,
     };
-    DeviceModel { facts: Arc::new(facts), lost: None, foreign_bytes: 0, measured: true }
+    DeviceModel {
+        facts: Arc::new(facts),
+        lost: None,
+        foreign_bytes: 0,
+        attributed: Vec::new(),
+        measured: true,
+    }
 }
 
 /// A node with plain figures.
