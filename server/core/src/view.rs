@@ -54,6 +54,15 @@ pub struct DeviceName {
     pub facts: Arc<DeviceFacts>,
 }
 
+/// Some leases, and where to go on.
+#[derive(Clone, Debug)]
+pub struct LeasePage {
+    /// In order of number.
+    pub leases: Vec<LeaseView>,
+    /// There may be more behind this one; `None`: there are none.
+    pub go_on_after: Option<LeaseId>,
+}
+
 /// A lease with what happened to it.
 #[derive(Clone, Debug)]
 pub struct LeaseHistory {

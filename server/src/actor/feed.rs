@@ -171,7 +171,7 @@ impl Cursor {
             return Ok(known);
         }
         let batches: Vec<_> = entries.iter().map(|entry| Arc::clone(&entry.batch)).collect();
-        let named = self.handle.query(move |reading| {
+        let named = self.handle.ask(move |reading| {
             batches
                 .iter()
                 .map(|batch| Subject::of_batch(reading.scheduler.state(), batch))

@@ -16,7 +16,7 @@ use gpulease_core::{
     input::Input,
     time::{Span, Time},
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::{
     feed::Feed,
@@ -45,6 +45,8 @@ pub(super) struct Shared {
     pub(super) archive: Arc<dyn Archive>,
     /// What of the [`Facts`] never changes.
     pub(super) facts: Facts,
+    /// Places for questions that wait.
+    pub(super) queries: Arc<Semaphore>,
     pub(super) next_caller: AtomicU64,
     pub(super) next_ticket: AtomicU64,
 }
@@ -104,8 +106,22 @@ impl Handle {
     /// Asks about committed state.
     ///
     /// # Errors
-    /// The coordinator ends.
+    /// Overload, or the coordinator ends.
     pub async fn query<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reading<'_>) -> T + Send + 'static,
+    ) -> Result<T, SubmitError> {
+        let permit = Arc::clone(&self.shared.queries).try_acquire_owned();
+        let permit = permit.map_err(|_| SubmitError::Overloaded)?;
+        let read = move |reading: &Reading<'_>| {
+            let _permit = permit;
+            read(reading)
+        };
+        self.ask(read).await
+    }
+
+    /// The same for the feed, never refused for overload: a watcher has one question at a time, and watchers are few.
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Reading<'_>) -> T + Send + 'static,
     ) -> Result<T, SubmitError> {

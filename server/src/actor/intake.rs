@@ -26,6 +26,10 @@ pub const ORDINARY_INPUTS_MAX: usize = 16_384;
 /// most 4,096 requests in flight a session, so 16 such sessions; at about 250 bytes each 16 MiB.
 pub const URGENT_INPUTS_MAX: usize = 65_536;
 
+/// The most questions that wait: at 2 ms for the longest (a page of leases whose filter keeps none) 8 s of work at the
+/// very worst, mostly far under one; at about 500 bytes each 2 MiB.
+pub(super) const QUERIES_MAX: usize = 4_096;
+
 /// Which permits an input needs, and when it is stepped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {

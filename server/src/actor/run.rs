@@ -12,13 +12,13 @@ use std::{
 };
 
 use gpulease_core::id::Revision;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::{
     batch::CommitError,
     handle::{Handle, Shared},
     health::{Facts, Figures, Health},
-    intake::Intake,
+    intake::{Intake, QUERIES_MAX},
     recovery::Recovered,
     ring::Ring,
     snapshot,
@@ -110,6 +110,7 @@ pub(super) fn assemble(setup: Setup) -> std::io::Result<(Handle, Actor, snapshot
         clock,
         archive: journal.archive(),
         facts,
+        queries: Arc::new(Semaphore::new(QUERIES_MAX)),
         next_caller: AtomicU64::new(1),
         next_ticket: AtomicU64::new(1),
     });

@@ -5,7 +5,10 @@
 //! session's acquires (P4, P22); those are in first-in-first-out lanes, so it waits for finitely many.
 //! Questions are answered between two batches. Nothing here waits for anything but the journal.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+};
 
 use gpulease_core::{
     event::Event, id::Revision, input::Input, request::Request, scheduler::Scheduler, time::Time,
@@ -38,6 +41,9 @@ const CONSTRAINT_BYTES_MAX: usize = 2 << 20;
 /// bytes; the batch stays far below the journal's 8 MiB.
 const EVENTS_MAX: usize = 8_192;
 
+/// The most questions answered between two batches: at 2 ms for the longest, a renewal waits 16 ms for them.
+const QUERIES_PER_TURN_MAX: usize = 8;
+
 /// What to do after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -58,7 +64,7 @@ pub(super) struct Actor {
     lanes: Lanes,
     delivery: Delivery,
     taken: Taken,
-    queries: Vec<BoxedQuery>,
+    queries: VecDeque<BoxedQuery>,
     /// A tick is due, and waits for the urgent inputs up to here.
     tick_waits_for: Option<Arrival>,
     stopping: bool,
@@ -79,7 +85,7 @@ impl Actor {
             lanes: Lanes::default(),
             delivery: Delivery::default(),
             taken: Taken::default(),
-            queries: Vec::new(),
+            queries: VecDeque::new(),
             tick_waits_for: None,
             stopping: false,
         }
@@ -118,7 +124,7 @@ impl Actor {
                 }
                 Message::Told(input) => self.lanes.push(input, None),
                 Message::Session { caller, outbox } => self.delivery.open_session(caller, outbox),
-                Message::Query(query) => self.queries.push(query),
+                Message::Query(query) => self.queries.push_back(query),
                 Message::Stop => self.stopping = true,
             }
         }
@@ -185,7 +191,8 @@ impl Actor {
         }
         let now = self.scheduler.own_time(self.shared.clock.now());
         let reading = Reading { scheduler: &self.scheduler, now };
-        self.queries.drain(..).for_each(|query| query(&reading));
+        let count = self.queries.len().min(QUERIES_PER_TURN_MAX);
+        self.queries.drain(..count).for_each(|query| query(&reading));
     }
 
     fn next(&self) -> Next {
@@ -194,6 +201,9 @@ impl Actor {
         }
         if self.stopping {
             return Next::Stop;
+        }
+        if !self.queries.is_empty() {
+            return Next::Again;
         }
         Next::Wait(self.scheduler.next_deadline())
     }

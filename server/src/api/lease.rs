@@ -11,7 +11,7 @@ use gpulease_core::{
     output::Answer,
     request::InvalidField,
     time::Time,
-    view::LeaseView,
+    view::LeasePage,
 };
 use gpulease_proto::v1::{self, lease_service_server::LeaseService};
 use prost::Message as _;
@@ -124,9 +124,8 @@ impl Leases {
         };
         let filter = format!("{states:?} {service:?}");
         let page = Page::parse(PageKind::Leases, wire.page_size, &wire.page_token, &filter)?;
-        // One more than asked for tells whether a page follows.
-        let (after, limit) = (LeaseId(page.after.unwrap_or(0)), page.size + 1);
-        let (views, revision, now) = self
+        let (after, limit) = (LeaseId(page.after.unwrap_or(0)), page.size);
+        let (found, revision, now) = self
             .handle
             .query(move |reading| {
                 let of_service =
@@ -137,16 +136,16 @@ impl Leases {
                 (leases, reading.scheduler.revision(), reading.now)
             })
             .await?;
-        let (leases, next_page_token) = fill(&page, &views, now);
+        let (leases, next_page_token) = fill(&page, &found, now);
         Ok(v1::LeaseServiceListResponse { leases, next_page_token, revision: revision.0 })
     }
 }
 
-/// Fills a page up to its size in entries and bytes, with at least one entry, so that every page gets on.
-fn fill(page: &Page, views: &[LeaseView], now: Time) -> (Vec<v1::Lease>, String) {
+/// Fills a page up to its size in bytes, with at least one of the entries found, so that every page gets on.
+fn fill(page: &Page, found: &LeasePage, now: Time) -> (Vec<v1::Lease>, String) {
     let display = Display::at(now);
     let (mut leases, mut bytes) = (Vec::new(), 0);
-    for view in views.iter().take(page.size) {
+    for view in &found.leases {
         let lease = convert::lease(view, &display);
         bytes += lease.encoded_len();
         if bytes > LEASES_BYTES_MAX && !leases.is_empty() {
@@ -154,9 +153,10 @@ fn fill(page: &Page, views: &[LeaseView], now: Time) -> (Vec<v1::Lease>, String)
         }
         leases.push(lease);
     }
-    let more = leases.len() < views.len();
-    let last = leases.last().filter(|_| more).map(|lease| page.token_after(lease.id));
-    (leases, last.unwrap_or_default())
+    let cut = leases.len() < found.leases.len();
+    let last = leases.last().filter(|_| cut).map(|lease| LeaseId(lease.id));
+    let token = last.or(found.go_on_after).map(|after| page.token_after(after.0));
+    (leases, token.unwrap_or_default())
 }
 
 fn unanswered(handle: &Handle) -> EdgeError {

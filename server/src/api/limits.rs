@@ -13,8 +13,19 @@ pub(super) const LEASES_BYTES_MAX: usize = 3 * 1_024 * 1_024;
 pub(super) const STREAMS_PER_CONNECTION_MAX: u32 = 4_096;
 /// Calls in progress on one connection: as many as streams, so that a caller is never held back in silence.
 pub(super) const CALLS_PER_CONNECTION_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize;
-/// Connections open at once: 8,192 of about 64 KiB of buffers are 512 MiB at the worst; more wait in the backlog.
+/// Connections open at once, or three quarters of the files that the process may open, if those are fewer: 8,192 of
+/// about 64 KiB of buffers are 512 MiB at the worst; one more is closed.
 pub(super) const CONNECTIONS_MAX: usize = 8_192;
+/// Files that are no connections: some 30 of the journal, its snapshots, the listeners and the runtime, twice over.
+pub(super) const OWN_FILES: usize = 64;
+/// How long a new connection may take for its greeting: 10 s, a hundred slow round trips.
+pub(super) const GREETING_WAIT_MAX: Duration = Duration::from_secs(10);
+/// The greeting of HTTP/2: 24 bytes. After it the connection answers pings, or goes.
+pub(super) const GREETING_BYTES: usize = 24;
+/// HTTP connections open at once: probes and a scraper or two keep a handful.
+pub(super) const HTTP_CONNECTIONS_MAX: usize = 256;
+/// How long an HTTP connection lives: 60 s are some scrapes; who never ends its request goes then.
+pub(super) const HTTP_CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
 /// Messages of one session in flight: 4,096 at 1 ms each are four million a second, more than any link carries.
 pub(super) const IN_FLIGHT_MAX: usize = 4_096;
 /// Leases renewed by one message: 1,000 of 24 bytes are 24 KB, and a holder of 10,000 needs ten messages.

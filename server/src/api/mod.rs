@@ -23,5 +23,6 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use connection::{Counted, Places};
 pub use listen::{ListenError, Listeners};
 pub use serve::{Options, ServeError, serve};

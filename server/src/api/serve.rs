@@ -90,7 +90,7 @@ pub async fn serve(
     let services = services(&handle, options)?.add_service(health_service);
     let reporting = tokio::spawn(health::report(handle, reporter, &SERVICES));
     let (stopper, stopped) = watch::channel(false);
-    let places = Places::default();
+    let places = Places::for_grpc();
     let tcp = listeners.tcp.take().map(|listener| {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         run(services.clone(), places.admit(incoming), stopped.clone())

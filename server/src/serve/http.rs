@@ -3,15 +3,18 @@
 //! Promises: `/livez` answers as long as the process does, `/readyz` as the actor's health says, and `/status` with
 //! committed figures as JSON. What it says is what the gRPC services say.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get, serve::Listener};
 use gpulease_core::view::Counts;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::Failure;
-use crate::actor::{Handle, SubmitError};
+use crate::{
+    actor::{Handle, SubmitError},
+    api::{Counted, Places},
+};
 
 /// A listener that is bound and not yet served.
 pub(super) struct Bound {
@@ -40,10 +43,35 @@ impl Bound {
         handle: Handle,
         stop: impl Future<Output = ()> + Send + 'static,
     ) {
-        let served = axum::serve(self.listener, router(handle)).with_graceful_shutdown(stop).await;
+        let listener = Counting { listener: self.listener, places: Places::for_http() };
+        let served = axum::serve(listener, router(handle)).with_graceful_shutdown(stop).await;
         if let Err(error) = served {
             tracing::error!(%error, address = %self.address, "HTTP is not served any more");
         }
+    }
+}
+
+/// A listener whose connections are counted and do not stay.
+struct Counting {
+    listener: TcpListener,
+    places: Places,
+}
+
+impl Listener for Counting {
+    type Io = Counted<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (connection, address) = Listener::accept(&mut self.listener).await;
+            if let Some(counted) = self.places.seat(connection) {
+                return (counted, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
     }
 }
 

@@ -6,6 +6,7 @@
 mod failure;
 mod http;
 mod inventory;
+mod open_files;
 mod ready;
 mod signals;
 mod systemd;
@@ -54,6 +55,7 @@ async fn try_run(args: &ServeArgs, json: bool) -> Result<(), Failure> {
         return ready::print(&toml);
     }
     logs::start(&config.log_level, config.log_format);
+    open_files::raise();
     let stop = signals::stop().map_err(Failure::Signals)?;
     let coordinator = Coordinator::start(&config, toml.into()).await?;
     ready::print(&coordinator.ready.text(json))?;

@@ -9,8 +9,11 @@ use crate::{
     lease::{Lease, State as LeaseState},
     queue::{Presence, Waiter},
     time::{Span, Time},
-    view::{Counts, DeviceCondition, DeviceName, DeviceView, LeaseHistory, LeaseView},
+    view::{Counts, DeviceCondition, DeviceName, DeviceView, LeaseHistory, LeasePage, LeaseView},
 };
+
+/// The most leases that one page looks at: a filter that keeps none of 8,192 takes 2 ms, and nobody else waits longer.
+const LOOKED_AT_MAX: usize = 8_192;
 
 impl Scheduler {
     /// One lease, or its record, with what happened to it.
@@ -20,16 +23,20 @@ impl Scheduler {
         Some(LeaseHistory { lease: self.lease_view(lease), facts: lease.history.clone() })
     }
 
-    /// At most `limit` leases behind `after` that `keep` keeps, in order of number.
-    pub fn leases(
-        &self,
-        after: LeaseId,
-        limit: usize,
-        keep: impl Fn(&Lease) -> bool,
-    ) -> Vec<LeaseView> {
+    /// At most `limit` leases behind `after` that `keep` keeps, in order of number, of at most [`LOOKED_AT_MAX`].
+    pub fn leases(&self, after: LeaseId, limit: usize, keep: impl Fn(&Lease) -> bool) -> LeasePage {
         let behind = (Bound::Excluded(after), Bound::Unbounded);
-        let leases = self.state.leases().range(behind).map(|(_, lease)| lease);
-        leases.filter(|lease| keep(lease)).take(limit).map(|lease| self.lease_view(lease)).collect()
+        let (mut leases, mut looked_at) = (Vec::new(), after);
+        for (count, (id, lease)) in self.state.leases().range(behind).enumerate() {
+            if leases.len() >= limit || count >= LOOKED_AT_MAX {
+                return LeasePage { leases, go_on_after: Some(looked_at) };
+            }
+            looked_at = *id;
+            if keep(lease) {
+                leases.push(self.lease_view(lease));
+            }
+        }
+        LeasePage { leases, go_on_after: None }
     }
 
     /// One device.

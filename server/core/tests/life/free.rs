@@ -13,8 +13,9 @@ use gpulease_core::{
 /// Whoever is present and may be granted does not fit on what is neither held, closed nor kept.
 pub(crate) fn nobody_waits_for_what_is_free(scheduler: &Scheduler) {
     let free: Vec<_> = scheduler.devices(None, usize::MAX, None);
-    for view in scheduler.leases(LeaseId(0), usize::MAX, |lease| lease.state == LeaseState::Queued)
-    {
+    let queued =
+        scheduler.leases(LeaseId(0), usize::MAX, |lease| lease.state == LeaseState::Queued);
+    for view in queued.leases {
         if !scheduler.may_be_granted(view.id) || view.request.constraints.host_cpu_millis > 0 {
             continue;
         }

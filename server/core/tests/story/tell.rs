@@ -207,7 +207,7 @@ impl Story {
                 device.facts.uuid, view.condition, device.slots_used
             ));
         }
-        for view in scheduler.leases(LeaseId(0), 100, |lease| lease.state.live()) {
+        for view in scheduler.leases(LeaseId(0), 100, |lease| lease.state.live()).leases {
             lines.push(self.view(&view));
         }
         for line in lines {

@@ -1,7 +1,12 @@
 //! Who goes first, what is refused, and what becomes of those who left.
 
+use std::{
+    pin::Pin,
+    task::{Context, Waker},
+};
+
 use super::*;
-use crate::actor::{ORDINARY_INPUTS_MAX, SubmitError};
+use crate::actor::{ORDINARY_INPUTS_MAX, SubmitError, intake::QUERIES_MAX};
 
 #[test]
 fn a_release_goes_before_the_acquires_of_others_and_after_those_of_its_own_session() {
@@ -168,4 +173,41 @@ fn of_observations_that_wait_the_newest_of_each_node_is_kept() {
     let before = rig.handle.facts().revision;
     rig.settle().unwrap();
     assert_eq!(rig.handle.facts().revision, before, "nothing changed in the end");
+}
+
+#[test]
+fn questions_are_answered_a_few_between_two_batches_and_refused_when_too_many_wait() {
+    let mut rig = Rig::on(&Disk::new());
+    let handle = rig.handle.clone();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut asked: Vec<_> = (0..=QUERIES_MAX).map(|_| Box::pin(handle.query(|_| ()))).collect();
+    let mut answered = |asked: &mut Vec<_>| {
+        let before = asked.len();
+        asked.retain_mut(|question| Future::poll(Pin::as_mut(question), &mut cx).is_pending());
+        before - asked.len()
+    };
+    let mut last = vec![asked.pop().unwrap()];
+    assert_eq!(answered(&mut asked), 0);
+    assert_eq!(answered(&mut last), 1, "one over the bound is refused at once");
+    assert_eq!(rig.actor.turn().unwrap(), Next::Again);
+    let first = answered(&mut asked);
+    assert!((1..100).contains(&first), "{first} at once keep everybody else waiting");
+    rig.settle().unwrap();
+    assert_eq!(answered(&mut asked), QUERIES_MAX - first);
+}
+
+#[test]
+fn a_page_looks_at_so_many_leases_and_says_where_to_go_on() {
+    let mut rig = Rig::on(&Disk::new());
+    let asked: Vec<_> =
+        (0..8_200).map(|index| rig.acquire(request(&index.to_string(), 1 << 20))).collect();
+    rig.settle().unwrap();
+    drop(asked);
+    let page = |after, limit, keep| rig.actor.scheduler().leases(LeaseId(after), limit, |_| keep);
+    let none = page(0, 10, false);
+    assert_eq!((none.leases.len(), none.go_on_after), (0, Some(LeaseId(8_192))));
+    assert_eq!(page(8_192, 10, false).go_on_after, None);
+    assert_eq!(page(0, 10, true).go_on_after, Some(LeaseId(10)));
+    assert_eq!(page(8_190, 10, true).leases.len(), 10);
+    assert_eq!(page(8_190, 10, true).go_on_after, None);
 }

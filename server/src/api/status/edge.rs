@@ -91,8 +91,8 @@ pub(in crate::api) fn undecodable(status: &Status) -> Option<EdgeError> {
     if status.code() == Code::OutOfRange && text.contains("message length too large") {
         return Some(EdgeError::MessageTooLarge);
     }
-    let garbled = status.code() == Code::Internal && text.contains("decode");
-    garbled.then_some(EdgeError::MalformedMessage)
+    let no_message = text.contains("decode") || text.contains("Missing request message");
+    (status.code() == Code::Internal && no_message).then_some(EdgeError::MalformedMessage)
 }
 
 impl From<EdgeError> for Refusal {

@@ -94,10 +94,14 @@ fn unsatisfiable(what: &Unsatisfiable) -> Refusal {
         refusal = refusal.with(exclusion_key(*exclusion), count);
     }
     let by_field = what.excluded.iter().filter(|(exclusion, _)| *exclusion != Exclusion::NotSeen);
-    if let Some((worst, count)) = by_field.max_by_key(|(_, count)| *count) {
-        refusal = refusal.field(worst.field(), format!("excludes {count} devices"));
+    match by_field.max_by_key(|(_, count)| *count) {
+        Some((worst, count)) => refusal.field(worst.field(), format!("excludes {count} devices")),
+        // Each device would do; there are too few of them.
+        None if what.excluded.is_empty() => {
+            refusal.field("ask.devices", format!("at most {}", what.suitable))
+        }
+        None => refusal,
     }
-    refusal
 }
 
 const fn exclusion_key(exclusion: Exclusion) -> &'static str {

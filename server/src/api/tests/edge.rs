@@ -128,4 +128,11 @@ async fn a_message_of_another_kind_is_refused_with_its_reason() {
     let path = "/gpulease.v1.LeaseService/Renew".parse().unwrap();
     let answer = client.unary(tonic::Request::new(wrong), path, codec).await;
     check(&answer.unwrap_err(), Code::InvalidArgument, "MALFORMED_MESSAGE", "");
+    // No message at all.
+    client.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<v1::RenewRequest, v1::RenewResponse>::default();
+    let path = "/gpulease.v1.LeaseService/Renew".parse().unwrap();
+    let nothing = tonic::Request::new(tokio_stream::empty());
+    let answer = client.client_streaming(nothing, path, codec).await;
+    check(&answer.unwrap_err(), Code::InvalidArgument, "MALFORMED_MESSAGE", "");
 }

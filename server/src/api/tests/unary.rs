@@ -59,6 +59,10 @@ async fn refusals_carry_code_reason_and_field() {
     check(&status, Code::ResourceExhausted, "NO_CAPACITY", "");
     let status = leases.acquire(of("worker-1", request("c", 25))).await.unwrap_err();
     check(&status, Code::FailedPrecondition, "UNSATISFIABLE", "ask.memory_bytes");
+    let mut three = of("worker-1", request("c", 1));
+    three.ask.as_mut().unwrap().devices = Some(3);
+    let status = leases.acquire(three).await.unwrap_err();
+    check(&status, Code::FailedPrecondition, "UNSATISFIABLE", "ask.devices");
     let status = leases.acquire(of("worker-2", request("a", 24))).await.unwrap_err();
     check(&status, Code::AlreadyExists, "REQUEST_ID_TAKEN", "request_id");
     let status = leases.acquire(of("worker-1", request("a", 23))).await.unwrap_err();
