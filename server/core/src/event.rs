@@ -51,12 +51,14 @@ pub enum Event {
         /// What it is.
         facts: Arc<NodeFacts>,
     },
-    /// A node changed. A new boot id is a change too.
+    /// A node changed.
     NodeChanged {
         /// Which one.
         node: NodeId,
         /// What it is now.
         facts: Arc<NodeFacts>,
+        /// It has a new boot id.
+        rebooted: bool,
     },
     /// A node was silent for too long.
     NodeLost {

@@ -1,7 +1,7 @@
 //! What the numbers in an event are called, so that a watcher need not ask.
 //!
 //! Names are those of the moment of asking. Numbers are never used again, so a name can be newer than its event but
-//! never another's; a lease whose record is no longer kept has none.
+//! never another's. Of a lease whose record is no longer kept only the number is known, and what the event says.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ use gpulease_core::{
 /// Whom an event is about.
 #[derive(Clone, Debug)]
 pub enum Subject {
-    /// Nobody (a checkpoint), or somebody whose record is no longer kept.
-    Unknown,
+    /// Nobody: a checkpoint.
+    Nobody,
     /// A lease.
     Lease {
-        /// What it asked for, and who did.
-        request: Arc<Request>,
+        /// What it asked for, and who did; `None`: its record is no longer kept.
+        request: Option<Arc<Request>>,
         /// The devices that the event names.
         devices: Vec<DeviceName>,
     },
@@ -47,13 +47,13 @@ impl Subject {
             Event::DeviceAdded { facts, .. } => state
                 .inventory()
                 .device_with(facts.uuid.as_str())
-                .map_or(Self::Unknown, |id| Self::device(state, id)),
+                .map_or(Self::Nobody, |id| Self::device(state, id)),
             Event::DeviceChanged { device, .. }
             | Event::DeviceLost { device, .. }
             | Event::DeviceRecovered { device }
             | Event::Opened { device, .. } => Self::device(state, *device),
             Event::Requested { request, .. } => {
-                Self::Lease { request: Arc::clone(request), devices: Vec::new() }
+                Self::Lease { request: Some(Arc::clone(request)), devices: Vec::new() }
             }
             Event::Granted { lease, devices, .. } | Event::Kept { lease, devices, .. } => {
                 Self::lease(state, *lease, devices)
@@ -61,23 +61,23 @@ impl Subject {
             Event::KeepDropped { lease, .. }
             | Event::Reclaiming { lease, .. }
             | Event::Ended { lease, .. } => Self::lease(state, *lease, &[]),
-            Event::Checkpoint => Self::Unknown,
+            Event::Checkpoint => Self::Nobody,
         }
     }
 
     fn lease(state: &State, id: LeaseId, devices: &[DeviceId]) -> Self {
-        let Some(lease) = state.lease(id) else { return Self::Unknown };
+        let request = state.lease(id).map(|lease| Arc::clone(&lease.request));
         let devices = devices.iter().filter_map(|id| device_name(state, *id)).collect();
-        Self::Lease { request: Arc::clone(&lease.request), devices }
+        Self::Lease { request, devices }
     }
 
     fn device(state: &State, id: DeviceId) -> Self {
-        device_name(state, id).map_or(Self::Unknown, Self::Device)
+        device_name(state, id).map_or(Self::Nobody, Self::Device)
     }
 
     fn node(state: &State, id: NodeId) -> Self {
         let node = state.inventory().node(id);
-        node.map_or(Self::Unknown, |node| Self::Node(Arc::clone(&node.facts)))
+        node.map_or(Self::Nobody, |node| Self::Node(Arc::clone(&node.facts)))
     }
 }
 

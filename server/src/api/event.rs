@@ -78,7 +78,9 @@ impl Watch {
             while Instant::now() < quiet_until {
                 let Ok(next) = timeout_at(quiet_until, self.cursor.next()).await else { break };
                 let published = next.map_err(|end| self.ended(end))?;
-                if let Some(batch) = convert::watch_response(&published, self.service.as_ref()) {
+                let shown = convert::watch_response(&published, self.service.as_ref());
+                let shown = shown.map_err(|convert::Forgotten| self.forgotten())?;
+                if let Some(batch) = shown {
                     flow.put(batch);
                     flow.taken().await;
                     quiet_until = Instant::now() + BOOKMARK_AFTER;
@@ -90,6 +92,12 @@ impl Watch {
     fn bookmark(&self) -> v1::WatchResponse {
         let time = Some(convert::timestamp(self.handle.wall(self.handle.now())));
         v1::WatchResponse { revision: self.cursor.position().0, time, events: Vec::new() }
+    }
+
+    /// Whose leases the batch at hand was about is forgotten: for the watch of one service the history ends here.
+    fn forgotten(&self) -> EdgeError {
+        let oldest = self.handle.facts().revision;
+        EdgeError::HistoryGone { asked: self.cursor.position(), oldest }
     }
 
     fn ended(&self, end: FeedEnd) -> EdgeError {

@@ -57,8 +57,9 @@ impl Scheduler {
         let known = inventory.node(node)?.facts.clone();
         let changed = *known != **facts;
         if changed {
-            self.emit(Event::NodeChanged { node, facts: facts.clone() }, out);
-            if known.boot_id != facts.boot_id {
+            let rebooted = known.boot_id != facts.boot_id;
+            self.emit(Event::NodeChanged { node, facts: facts.clone(), rebooted }, out);
+            if rebooted {
                 self.rebooted(node, out);
             }
         }

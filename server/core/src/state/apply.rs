@@ -19,7 +19,7 @@ impl State {
     pub(super) fn apply_event(&mut self, at: At, event: &Event) -> Fit {
         match event {
             Event::NodeAdded { facts } => self.node_added(at, facts),
-            Event::NodeChanged { node, facts } => self.node_changed(at, *node, facts),
+            Event::NodeChanged { node, facts, .. } => self.node_changed(at, *node, facts),
             Event::NodeLost { node } => self.node_lost(at, *node, true),
             Event::NodeRecovered { node } => self.node_lost(at, *node, false),
             Event::DeviceAdded { node, facts } => self.device_added(*node, facts),

@@ -59,7 +59,7 @@ impl Story {
         };
         match event {
             Event::NodeAdded { facts } => format!("node {} added", facts.name),
-            Event::NodeChanged { node: id, facts } => {
+            Event::NodeChanged { node: id, facts, .. } => {
                 format!("node {} changed, boot id {}", node(*id), facts.boot_id)
             }
             Event::NodeLost { node: id } => format!("node {} lost", node(*id)),

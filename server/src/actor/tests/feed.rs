@@ -37,7 +37,7 @@ async fn a_cursor_gives_each_later_batch_once_in_order_with_names() {
     let Subject::Lease { request, devices } = &published.subjects[1] else {
         panic!("{published:?}")
     };
-    assert_eq!(request.request_id, "r4".into());
+    assert_eq!(request.as_ref().unwrap().request_id, "r4".into());
     assert_eq!(devices[0].facts.uuid, "SIM-0".into());
 }
 

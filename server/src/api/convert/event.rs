@@ -1,13 +1,14 @@
 //! Events, from what the actor published to the wire.
 //!
 //! An event of the journal names things by number; its subject says what they are called. A watch of one service
-//! shows only events of its leases, so an event whose subject is no longer known is left out there.
+//! shows only events of its leases; whose an old event was can be forgotten, and then such a watch must not go on as if
+//! nothing had been left out (P20).
 
 use gpulease_core::{
     event::Event,
     id::{LeaseId, Name},
     lease::EndReason,
-    request::Request,
+    request::{Request, Share},
     view::DeviceName,
 };
 use gpulease_proto::v1;
@@ -18,24 +19,40 @@ use super::{
 };
 use crate::actor::{Published, Subject};
 
+/// Whose lease an event is about is no longer known.
+#[derive(Debug)]
+pub(in crate::api) struct Forgotten;
+
 /// A batch as a watcher of `service` (`None`: of everything) sees it; `None`: it does not see it.
+///
+/// # Errors
+/// Whether the watcher of a service sees it cannot be told any more.
 pub(in crate::api) fn watch_response(
     published: &Published,
     service: Option<&Name>,
-) -> Option<v1::WatchResponse> {
-    let events = published.batch.events.iter().zip(published.subjects.iter());
-    let seen = events.filter(|(_, subject)| concerns(subject, service));
-    let events: Vec<_> = seen.filter_map(|(fact, subject)| event(fact, subject)).collect();
-    (!events.is_empty()).then(|| v1::WatchResponse {
+) -> Result<Option<v1::WatchResponse>, Forgotten> {
+    let mut events = Vec::new();
+    for (fact, subject) in published.batch.events.iter().zip(published.subjects.iter()) {
+        if concerns(subject, service)? {
+            events.extend(event(fact, subject));
+        }
+    }
+    Ok((!events.is_empty()).then(|| v1::WatchResponse {
         revision: published.batch.revision.0,
         time: Some(timestamp(published.at)),
         events,
-    })
+    }))
 }
 
-fn concerns(subject: &Subject, service: Option<&Name>) -> bool {
-    let Some(service) = service else { return true };
-    matches!(subject, Subject::Lease { request, .. } if request.holder.service == *service)
+fn concerns(subject: &Subject, service: Option<&Name>) -> Result<bool, Forgotten> {
+    match (service, subject) {
+        (None, _) => Ok(true),
+        (Some(service), Subject::Lease { request: Some(request), .. }) => {
+            Ok(request.holder.service == *service)
+        }
+        (Some(_), Subject::Lease { request: None, .. }) => Err(Forgotten),
+        (Some(_), _) => Ok(false),
+    }
 }
 
 fn event(event: &Event, subject: &Subject) -> Option<v1::Event> {
@@ -63,7 +80,7 @@ fn event(event: &Event, subject: &Subject) -> Option<v1::Event> {
 fn lease_event(event: &Event, subject: &Subject) -> Option<v1::LeaseEvent> {
     use v1::LeaseEventKind as Kind;
     let (request, devices): (Option<&Request>, &[DeviceName]) = match subject {
-        Subject::Lease { request, devices } => (Some(request), devices),
+        Subject::Lease { request, devices } => (request.as_deref(), devices),
         _ => (None, &[]),
     };
     let about = |kind, lease| about_lease(kind, lease, request);
@@ -79,9 +96,7 @@ fn lease_event(event: &Event, subject: &Subject) -> Option<v1::LeaseEvent> {
         },
         Event::Granted { lease, token, .. } => v1::LeaseEvent {
             fencing_token: token.0,
-            devices: request
-                .map(|request| leased_devices(devices, request.ask.share))
-                .unwrap_or_default(),
+            devices: held_devices(devices, request),
             ..about(Kind::Granted, *lease)
         },
         Event::Kept { lease, .. } => v1::LeaseEvent {
@@ -98,6 +113,12 @@ fn lease_event(event: &Event, subject: &Subject) -> Option<v1::LeaseEvent> {
         Event::Ended { lease, reason, detail } => ending(Kind::Ended, *lease, *reason, detail),
         _ => return None,
     })
+}
+
+/// The devices of a grant; what is held of each goes unsaid where the lease is forgotten.
+fn held_devices(devices: &[DeviceName], request: Option<&Request>) -> Vec<v1::LeasedDevice> {
+    let nothing = Share::Part { slots: None, memory_bytes: None };
+    leased_devices(devices, request.map_or(nothing, |request| request.ask.share))
 }
 
 fn text_of(detail: Option<&str>) -> String {
@@ -173,10 +194,10 @@ fn node_event(event: &Event, subject: &Subject) -> Option<v1::NodeEvent> {
             about.detail = format!("boot {}", facts.boot_id);
             Kind::Added
         }
-        Event::NodeChanged { facts, .. } => {
+        Event::NodeChanged { facts, rebooted, .. } => {
             about.node = facts.name.to_string();
             about.detail = format!("boot {}", facts.boot_id);
-            Kind::Changed
+            if *rebooted { Kind::Rebooted } else { Kind::Changed }
         }
         Event::NodeLost { .. } => Kind::Lost,
         Event::NodeRecovered { .. } => Kind::Recovered,
@@ -184,4 +205,33 @@ fn node_event(event: &Event, subject: &Subject) -> Option<v1::NodeEvent> {
     };
     about.kind = kind.into();
     Some(about)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::SystemTime};
+
+    use gpulease_core::{
+        event::Batch,
+        id::{Revision, Token},
+        time::Time,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_forgotten_lease_is_shown_by_number_and_never_left_out_of_a_services_watch() {
+        let granted =
+            Event::Granted { lease: LeaseId(7), token: Token(9), devices: Box::default() };
+        let batch = Batch { revision: Revision(3), time: Time::ZERO, events: vec![granted] };
+        let published = Published {
+            batch: Arc::new(batch),
+            at: SystemTime::UNIX_EPOCH,
+            subjects: Arc::new([Subject::Lease { request: None, devices: Vec::new() }]),
+        };
+        let seen = watch_response(&published, None).unwrap().unwrap();
+        let Some(v1::event::Body::Lease(lease)) = &seen.events[0].body else { panic!("{seen:?}") };
+        assert_eq!((lease.lease_id, lease.fencing_token), (7, 9));
+        watch_response(&published, Some(&"service".into())).unwrap_err();
+    }
 }

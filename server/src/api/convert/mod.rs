@@ -14,7 +14,7 @@ mod time;
 
 pub(super) use bounds::{at_most, holder_named, known_text, optional_holder};
 pub(super) use device::device;
-pub(super) use event::watch_response;
+pub(super) use event::{Forgotten, watch_response};
 pub(super) use lease::{ended, facts, lease, leases_within, state_filter};
 pub(super) use page::{Page, PageKind};
 pub(super) use request::request;
