@@ -7,6 +7,9 @@ use tokio::sync::oneshot;
 
 use crate::{error::Error, held::Held, info::LeaseInfo};
 
+/// An acquire is not repeated for longer than its wait and this: the seeds' request timeout.
+pub(crate) const ANSWER_GRACE: Duration = Duration::from_secs(15);
+
 /// What a caller of acquire is told.
 #[derive(Debug)]
 pub(crate) enum Answer {
@@ -74,6 +77,15 @@ pub(crate) enum Pending {
 }
 
 impl PendingAcquire {
+    /// What is left of the wait when the request is repeated: a repeat starts its wait anew. Never nothing, which would
+    /// ask not to wait at all.
+    fn wait_left(&self, now: Duration) -> Option<prost_types::Duration> {
+        let asked = self.request.wait.filter(|wait| wait.seconds > 0 || wait.nanos > 0)?;
+        let left = self.deadline.saturating_sub(ANSWER_GRACE).saturating_sub(now);
+        let left = left.max(Duration::from_millis(1));
+        Some(prost_types::Duration::try_from(left).unwrap_or(asked))
+    }
+
     /// From when the grant's remaining time counts: a moment that is surely not later than the coordinator's.
     ///
     /// `queued` was said after this was sent, and the grant was made so much later as its wait had grown by then.
@@ -89,9 +101,13 @@ impl Pending {
     pub(crate) fn message(&mut self, now: Duration) -> Option<Body> {
         match self {
             Self::Acquire(acquire) => {
+                let mut request = (*acquire.request).clone();
+                if acquire.sent_at.is_some() {
+                    request.wait = acquire.wait_left(now);
+                }
                 acquire.sent_at = Some(now);
                 acquire.waited_before = None;
-                Some(Body::Acquire((*acquire.request).clone()))
+                Some(Body::Acquire(request))
             }
             Self::Release(release) => Some(Body::Release(v1::ReleaseRequest {
                 lease_id: release.lease_id,

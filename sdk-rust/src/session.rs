@@ -18,13 +18,10 @@ use crate::{
     held::Held,
     info::LeaseInfo,
     keepalive, link,
-    pending::{Answer, Delivery, Released},
+    pending::{ANSWER_GRACE, Answer, Delivery, Released},
     retry::Backoff,
     state::State,
 };
-
-/// An acquire is not repeated for longer than its wait and this: the seeds' request timeout.
-const ANSWER_GRACE: Duration = Duration::from_secs(15);
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]

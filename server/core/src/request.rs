@@ -30,10 +30,11 @@ pub const TTL_DEFAULT: Span = Span::from_secs(30);
 pub const WAIT_MAX: Span = Span::from_secs(30 * 86_400);
 /// The longest expected duration or lifetime: 365 days.
 pub const DURATION_MAX: Span = Span::from_secs(365 * 86_400);
-/// The longest list in a constraint: with [`crate::id::NAME_BYTES_MAX`] that is 16 KiB a list.
+/// The longest list in a constraint: 64 UUIDs of 40 bytes are 2.5 KiB.
 pub const LIST_MAX: usize = 64;
-/// All texts of a constraint together, in bytes: a quarter of a journal record's 64 KiB.
-pub const CONSTRAINT_BYTES_MAX: usize = 16 * 1_024;
+/// All texts of a constraint together, in bytes. With it bounds the memory of waiting requests: a million of them take
+/// half a gigabyte as they mostly are, and 4 GB at the worst.
+pub const CONSTRAINT_BYTES_MAX: usize = 4 * 1_024;
 /// The most host CPU, in thousandths of a core: a million cores.
 pub const HOST_CPU_MILLIS_MAX: u64 = 1_000_000_000;
 

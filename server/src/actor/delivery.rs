@@ -25,6 +25,8 @@ pub(super) struct Delivery {
     waiting_calls: HashMap<Caller, Ticket>,
     /// Sessions with something staged.
     touched: Vec<Caller>,
+    /// Sessions that did not take what was theirs.
+    unheard: Vec<Caller>,
 }
 
 struct Pending {
@@ -93,6 +95,12 @@ impl Delivery {
         }
         self.flush();
         self.close();
+    }
+
+    /// Sessions that took nothing more since the last call: for the scheduler their callers are gone, even while a
+    /// connection that is never read keeps the stream from noticing (P11, P19).
+    pub(super) fn take_unheard(&mut self) -> Vec<Caller> {
+        std::mem::take(&mut self.unheard)
     }
 
     /// Ends every line without a word, and drops the way back of every request.
@@ -165,11 +173,40 @@ impl Delivery {
     fn flush(&mut self) {
         for caller in self.touched.drain(..) {
             let Some(session) = self.sessions.get_mut(&caller) else { continue };
-            // A session that no longer listens says so itself, by `CallerGone`.
-            session.outbox.send_all(&mut session.staged);
+            if !session.outbox.send_all(&mut session.staged) {
+                self.unheard.push(caller);
+            }
             if session.replaced {
                 session.outbox.close();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gpulease_core::{output::Rejection, time::Time};
+
+    use super::*;
+    use crate::actor::outbox::{OUTBOX_MESSAGES_MAX, session_channel};
+
+    #[test]
+    fn a_session_that_takes_nothing_is_reported_once_as_unheard() {
+        let mut delivery = Delivery::default();
+        let caller = Caller::Session(1);
+        let (outbox, _inbox) = session_channel();
+        delivery.open_session(caller, outbox);
+        let replies = OUTBOX_MESSAGES_MAX as u64 + 1;
+        let effects = (0..replies).map(|number| {
+            let reply_to = ReplyTo::Session { sequence: number };
+            delivery.expect(Ticket(number), Some(caller), reply_to);
+            Effect::Reply { ticket: Ticket(number), reply: Err(Rejection::NoCapacity) }
+        });
+        let effects = effects.collect();
+        let committed =
+            Committed { revision: Revision(1), now: Time::ZERO, durable: None, effects };
+        delivery.let_out(committed);
+        assert_eq!(delivery.take_unheard(), [caller]);
+        assert_eq!(delivery.take_unheard(), []);
     }
 }

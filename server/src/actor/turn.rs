@@ -34,8 +34,8 @@ const URGENT_STEPS_MAX: usize = 2_048;
 /// The most acquires of one batch, with what stands between them: at some 10 µs each a batch takes 10 ms of stepping,
 /// less than a renewal can wait. Small requests make under 1 KiB of events each: 1 MiB.
 const ORDINARY_STEPS_MAX: usize = 1_024;
-/// The most bytes of constraints in one batch: a request has up to 16 KiB of them, so that 1,024 of the largest would
-/// be 16 MiB, twice what the journal takes at once.
+/// The most bytes of constraints in one batch: a request has up to 4 KiB of them, so that 1,024 of the largest would
+/// be 4 MiB, half of what the journal takes at once.
 const CONSTRAINT_BYTES_MAX: usize = 2 << 20;
 /// No more acquires are taken beyond so many events: at most 3 KiB each (a grant of 1,024 devices), mostly under 100
 /// bytes; the batch stays far below the journal's 8 MiB.
@@ -171,6 +171,9 @@ impl Actor {
             self.publish(durable);
         }
         self.delivery.let_out(committed);
+        for caller in self.delivery.take_unheard() {
+            self.lanes.push(Input::CallerGone { caller }, None);
+        }
     }
 
     fn publish(&mut self, Durable { batch, encoded_bytes }: Durable) {

@@ -12,6 +12,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -131,7 +132,11 @@ fn create_data_directory(data: &Path) -> Result<(), JournalError> {
     if exists(data)? {
         return Err(JournalError::NotADirectory { path: data.to_path_buf() });
     }
-    fs::create_dir_all(data)
+    // Tokens are in there: they are nobody else's to read.
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
         .map_err(|error| JournalError::io("create the data directory", data, error))?;
     sync_parent(data)
 }
