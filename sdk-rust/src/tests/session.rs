@@ -74,12 +74,16 @@ async fn after_a_break_a_waiting_request_is_sent_again_under_its_id() {
     let (sequence, first) = session.acquire().await;
     let queued = v1::SessionQueued { lease: Some(v1::Lease { id: 7, ..v1::Lease::default() }) };
     session.answer_at(sequence, 41, Body::Queued(queued)).await;
+    scene.advance(Duration::from_secs(5));
     session.fail(Status::unavailable("the coordinator went away")).await;
 
     let mut session = scene.coordinator.welcome(vec![]).await;
     assert_eq!(session.hello.revision_seen, 41, "the hello says what was seen");
-    let (sequence, again) = session.acquire().await;
-    assert_eq!(again, first);
+    let (sequence, mut again) = session.acquire().await;
+    let seconds = |wait: Option<prost_types::Duration>| wait.unwrap().seconds;
+    assert_eq!((seconds(first.wait), seconds(again.wait)), (15, 10), "what is left of the wait");
+    again.wait = first.wait;
+    assert_eq!(again, first, "the same request but for its wait");
     session.grant(sequence, active(7, 3)).await;
     assert_eq!(call.await.unwrap().unwrap().fencing_token(), 3);
 }
