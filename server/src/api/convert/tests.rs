@@ -129,7 +129,7 @@ fn constraints_out_of_bounds_are_refused() {
         node_deny: texts(64, 200),
         ..v1::Constraints::default()
     };
-    check(&constraints(all), "constraints", "25600 bytes", "16384 bytes");
+    check(&constraints(all), "constraints", "25600 bytes", "4096 bytes");
     let labels = (0..65).map(|number| (number.to_string(), String::new())).collect();
     let many = v1::Constraints { node_labels: labels, ..v1::Constraints::default() };
     check(&constraints(many), "constraints.node_labels", "65 entries", "at most 64");
