@@ -29,8 +29,8 @@ use crate::{
 const WELCOME_MAX: Duration = Duration::from_secs(10);
 /// How long the last releases may take when nobody is left.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
-/// The longest message taken: a welcome of 10,000 leases of 6 KiB each.
-const MESSAGE_MAX_BYTES: usize = 64 << 20;
+/// The longest message taken: a welcome of 10,000 leases of 6 KiB each, or one batch of events: some 16,000 of 4 KiB.
+pub(crate) const MESSAGE_MAX_BYTES: usize = 64 << 20;
 
 /// Why reading from a stream came to its end.
 enum End {

@@ -16,6 +16,7 @@ use crate::{
     device::DeviceInfo,
     error::Error,
     info::{LeaseDetail, LeaseFact, LeaseInfo, Renewed},
+    link::MESSAGE_MAX_BYTES,
     metrics::Sample,
     request::{LeaseFilter, Listing},
     retry::repeat,
@@ -25,7 +26,7 @@ use crate::{
 const CALL_MAX: Duration = Duration::from_secs(15);
 /// How long opening a stream may take.
 const OPEN_MAX: Duration = Duration::from_secs(15);
-/// Items on one page, the wire's bound: 1,000 leases of 1 KiB are well under a message of 4 MiB.
+/// Items on one page, the wire's bound: 1,000 leases of at most 8 KiB are well under the 64 MiB of a message.
 const PAGE_SIZE: u32 = 1_000;
 
 /// The unary face of one coordinator.
@@ -59,7 +60,7 @@ impl Unary {
     }
 
     fn lease_service(&self) -> LeaseServiceClient<Channel> {
-        LeaseServiceClient::new(self.channel.clone())
+        LeaseServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_MAX_BYTES)
     }
 
     pub(crate) async fn renew(&self, lease_id: u64, fencing_token: u64) -> Result<Renewed, Error> {
@@ -140,7 +141,8 @@ impl Unary {
         let (mut items, mut revision) = (Vec::new(), None);
         loop {
             let page = call(message.clone(), |request| {
-                let mut client = DeviceServiceClient::new(self.channel.clone());
+                let mut client = DeviceServiceClient::new(self.channel.clone())
+                    .max_decoding_message_size(MESSAGE_MAX_BYTES);
                 async move { client.list(request).await }
             })
             .await?;
@@ -155,7 +157,8 @@ impl Unary {
 
     pub(crate) async fn samples(&self) -> Result<Vec<Sample>, Error> {
         let answer = call(v1::LatestRequest::default(), |request| {
-            let mut client = MetricsServiceClient::new(self.channel.clone());
+            let mut client = MetricsServiceClient::new(self.channel.clone())
+                .max_decoding_message_size(MESSAGE_MAX_BYTES);
             async move { client.latest(request).await }
         })
         .await?;
@@ -172,7 +175,8 @@ impl Unary {
             interval_min: Some(convert::wire_duration(interval_min)),
         };
         repeat(|| {
-            let mut client = MetricsServiceClient::new(self.channel.clone());
+            let mut client = MetricsServiceClient::new(self.channel.clone())
+                .max_decoding_message_size(MESSAGE_MAX_BYTES);
             let message = message.clone();
             async move { opened(client.subscribe(message)).await }
         })
@@ -184,7 +188,8 @@ impl Unary {
         &self,
         after_revision: u64,
     ) -> Result<Streaming<v1::WatchResponse>, Error> {
-        let mut client = EventServiceClient::new(self.channel.clone());
+        let mut client = EventServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(MESSAGE_MAX_BYTES);
         let service = String::new();
         let message = v1::WatchRequest { after_revision: Some(after_revision), service };
         opened(client.watch(message)).await
