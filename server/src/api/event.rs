@@ -42,7 +42,7 @@ impl Events {
             service => Some(convert::known_text("service", service)?),
         };
         let place = Arc::clone(&self.places).try_acquire_owned();
-        let place = place.map_err(|_| EdgeError::TooManyReaders)?;
+        let place = place.map_err(|_| EdgeError::TooManyReaders { max: READERS_MAX })?;
         let after = wire.after_revision.map(Revision);
         let cursor = self.handle.feed().after(after).map_err(outside)?;
         let watch = Watch { handle: self.handle.clone(), cursor, service };

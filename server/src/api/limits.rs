@@ -39,6 +39,8 @@ pub(super) const HELLO_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Watches, and subscriptions, open at once, each kind: 1,024 with 4 batches of about 1 MiB are 4 GiB at the very worst,
 /// and 16 MiB with batches of 4 KiB.
 pub(super) const READERS_MAX: usize = 1_024;
+/// Sessions open at once: 400 nodes with 40 programs each; at some 40 KiB of buffers an idle one, 640 MiB.
+pub(super) const SESSIONS_MAX: usize = 16_384;
 /// The longest quiet of a watch: 5 s, half of the 10 s that P20 promises, so that a late timer keeps the promise.
 pub(super) const BOOKMARK_AFTER: Duration = Duration::from_secs(5);
 /// The page where none is asked for: 100 leases of about 400 bytes are 40 KB.

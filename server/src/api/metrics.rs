@@ -47,7 +47,7 @@ impl Metrics {
         let interval =
             interval.map(|wire| convert::duration("interval_min", wire, bounds)).transpose()?;
         let place = Arc::clone(&self.places).try_acquire_owned();
-        let place = place.map_err(|_| EdgeError::TooManyReaders)?;
+        let place = place.map_err(|_| EdgeError::TooManyReaders { max: READERS_MAX })?;
         let (handle, reader) = (self.handle.clone(), self.hub.subscribe(devices));
         let interval = interval.unwrap_or_default().as_duration();
         Ok(flowing(move |flow| async move {

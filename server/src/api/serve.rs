@@ -164,7 +164,7 @@ where
 }
 
 fn services(handle: &Handle, options: Options) -> Result<Routes, ServeError> {
-    let settings = session::Settings { session_grace: options.session_grace };
+    let settings = session::Settings::new(options.session_grace);
     let leases = Leases::new(handle.clone(), settings);
     let metrics = Metrics::new(handle.clone(), options.hub);
     let admin = Admin::new(handle.clone(), options.configuration);

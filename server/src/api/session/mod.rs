@@ -14,12 +14,14 @@ use std::sync::Arc;
 
 use gpulease_core::{id::Caller, input::Input, time::Span};
 use gpulease_proto::v1;
+use tokio::sync::Semaphore;
 use tonic::Streaming;
 
 use self::{desk::Desk, inbound::Inbound};
 use super::{
     convert,
     flow::{Flow, Flowing, flowing},
+    limits::SESSIONS_MAX,
     status::{Attempt, EdgeError, refuse},
 };
 use crate::actor::{
@@ -30,10 +32,18 @@ use crate::actor::{
 pub(super) type SessionStream = Flowing<v1::SessionResponse>;
 
 /// What a welcome says besides the leases.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Settings {
     /// How long a holder's place in the queue outlives its session.
-    pub(super) session_grace: Span,
+    session_grace: Span,
+    /// Room for so many sessions.
+    places: Arc<Semaphore>,
+}
+
+impl Settings {
+    pub(super) fn new(session_grace: Span) -> Self {
+        Self { session_grace, places: Arc::new(Semaphore::new(SESSIONS_MAX)) }
+    }
 }
 
 /// Opens a session; everything else happens as its stream is read.
@@ -66,6 +76,8 @@ async fn run(
     mut inbound: Inbound,
     flow: Flow<v1::SessionResponse>,
 ) -> Result<(), EdgeError> {
+    let place = Arc::clone(&settings.places).try_acquire_owned();
+    let _place = place.map_err(|_| EdgeError::TooManyReaders { max: SESSIONS_MAX })?;
     let (sequence, hello) = inbound.hello().await?;
     let holder = convert::holder_named(&hello.service, &hello.holder)?;
     let (outbox, inbox) = session_channel();

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     actor::SubmitError,
-    api::limits::{HELLO_WAIT_MAX, IN_FLIGHT_MAX, MESSAGE_BYTES_MAX, READERS_MAX},
+    api::limits::{HELLO_WAIT_MAX, IN_FLIGHT_MAX, MESSAGE_BYTES_MAX},
 };
 
 /// After which the actor has worked off what waits: 16,384 acquires at 20,000 a second.
@@ -55,8 +55,11 @@ pub(in crate::api) enum EdgeError {
     LeaseNotFound(LeaseId),
     /// There is no such device.
     DeviceNotFound,
-    /// Too many watches or subscriptions.
-    TooManyReaders,
+    /// Too many watches, subscriptions or sessions.
+    TooManyReaders {
+        /// As many of this kind may be.
+        max: usize,
+    },
     /// A message is over the bound.
     MessageTooLarge,
     /// A message is no message.
@@ -107,7 +110,7 @@ impl From<EdgeError> for Refusal {
             EdgeError::NoHello
             | EdgeError::TooManyInFlight
             | EdgeError::SlowReader
-            | EdgeError::TooManyReaders
+            | EdgeError::TooManyReaders { .. }
             | EdgeError::MessageTooLarge
             | EdgeError::MalformedMessage => of_stream(&error),
             EdgeError::HistoryGone { asked, oldest } => history_gone(asked, oldest),
@@ -157,11 +160,11 @@ fn of_stream(error: &EdgeError) -> Refusal {
                 "more messages wait than may, for it does not read; read faster, and open it again";
             Refusal::new(Code::ResourceExhausted, "SLOW_READER", why).retry_after(OVERLOAD_RETRY)
         }
-        EdgeError::TooManyReaders => {
-            let why = format!("{READERS_MAX} streams of this kind are open; close some");
+        EdgeError::TooManyReaders { max } => {
+            let why = format!("{max} streams of this kind are open; close some");
             Refusal::new(Code::ResourceExhausted, "TOO_MANY_READERS", why)
-                .with("max", READERS_MAX)
-                .quota("open streams", format!("at most {READERS_MAX}"))
+                .with("max", max)
+                .quota("open streams", format!("at most {max}"))
                 .retry_after(OVERLOAD_RETRY)
         }
         EdgeError::MessageTooLarge => {

@@ -110,7 +110,10 @@ fn edge_errors() -> Vec<(fn() -> EdgeError, Row)> {
         (|| EdgeError::NoHello, (InvalidArgument, "NO_HELLO", "hello", false, false)),
         (|| EdgeError::TooManyInFlight, (ResourceExhausted, "TOO_MANY_IN_FLIGHT", "", false, true)),
         (|| EdgeError::SlowReader, (ResourceExhausted, "SLOW_READER", "", true, false)),
-        (|| EdgeError::TooManyReaders, (ResourceExhausted, "TOO_MANY_READERS", "", true, true)),
+        (
+            || EdgeError::TooManyReaders { max: 9 },
+            (ResourceExhausted, "TOO_MANY_READERS", "", true, true),
+        ),
         (
             || EdgeError::HistoryGone { asked: Revision(1), oldest: Revision(9) },
             row(OutOfRange, "HISTORY_GONE"),
