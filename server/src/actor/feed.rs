@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::{
     handle::Handle,
     ring::{Edge, Entry},
-    subject::Subject,
+    subject::{Recalled, Subject},
 };
 use crate::journal::{self, JournalError, codec};
 
@@ -73,6 +73,8 @@ pub struct Cursor {
     edge: watch::Receiver<Edge>,
     position: Revision,
     page: VecDeque<Published>,
+    /// What the journal says of leases that are forgotten, or soon may be.
+    recalled: Recalled,
 }
 
 impl Feed {
@@ -91,7 +93,13 @@ impl Feed {
         if position > last || self.is_gone(position) {
             return Err(self.gone(position));
         }
-        Ok(Cursor { handle: self.handle.clone(), edge, position, page: VecDeque::new() })
+        Ok(Cursor {
+            handle: self.handle.clone(),
+            edge,
+            position,
+            page: VecDeque::new(),
+            recalled: Recalled::new(),
+        })
     }
 
     fn is_gone(&self, position: Revision) -> bool {
@@ -126,26 +134,28 @@ impl Cursor {
             }
             let edge = *self.edge.borrow_and_update();
             if edge.last > self.position {
-                self.page = self.read_page().await?.into();
+                // Both are set at once, so that a dropped future leaves the cursor where it was.
+                let (page, recalled) = self.read_page().await?;
+                (self.page, self.recalled) = (page.into(), recalled);
             } else if edge.closed || self.edge.changed().await.is_err() {
                 return Err(FeedEnd::Stopped { resume_from: self.position });
             }
         }
     }
 
-    async fn read_page(&self) -> Result<Vec<Published>, FeedEnd> {
+    async fn read_page(&self) -> Result<(Vec<Published>, Recalled), FeedEnd> {
         let ring = &self.handle.shared.ring;
         let entries = match ring.page(self.position, PAGE_BATCHES_MAX) {
             Some(entries) => entries,
             None => self.read_journal().await?,
         };
-        let subjects = self.subjects(&entries).await?;
+        let (subjects, recalled) = self.subjects(&entries).await?;
         let published = entries.into_iter().zip(subjects).map(|(entry, subjects)| Published {
             at: self.handle.wall(entry.batch.time),
             batch: entry.batch,
             subjects,
         });
-        Ok(published.collect())
+        Ok((published.collect(), recalled))
     }
 
     /// The page from the journal, on a thread that may block.
@@ -166,16 +176,20 @@ impl Cursor {
     }
 
     /// The subjects of each batch; those that the actor did not name when it published them are asked for now.
-    async fn subjects(&self, entries: &[Entry]) -> Result<Vec<Arc<[Subject]>>, FeedEnd> {
+    async fn subjects(
+        &self,
+        entries: &[Entry],
+    ) -> Result<(Vec<Arc<[Subject]>>, Recalled), FeedEnd> {
+        let mut recalled = self.recalled.clone();
         if let Some(known) = entries.iter().map(|entry| entry.subjects.clone()).collect() {
-            return Ok(known);
+            return Ok((known, recalled));
         }
         let batches: Vec<_> = entries.iter().map(|entry| Arc::clone(&entry.batch)).collect();
         let named = self.handle.ask(move |reading| {
-            batches
-                .iter()
-                .map(|batch| Subject::of_batch(reading.scheduler.state(), batch))
-                .collect()
+            let state = reading.scheduler.state();
+            let name = |batch: &Arc<Batch>| Subject::of_past(state, batch, &mut recalled);
+            let subjects = batches.iter().map(name).collect();
+            (subjects, recalled)
         });
         named.await.map_err(|_| FeedEnd::Stopped { resume_from: self.position })
     }

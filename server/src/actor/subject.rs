@@ -3,7 +3,7 @@
 //! Names are those of the moment of asking. Numbers are never used again, so a name can be newer than its event but
 //! never another's. Of a lease whose record is no longer kept only the number is known, and what the event says.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use gpulease_core::{
     event::{Batch, Event},
@@ -13,6 +13,10 @@ use gpulease_core::{
     state::State,
     view::DeviceName,
 };
+
+/// What leases asked for whose records are forgotten or soon may be, and whose end a reader of the past has not come to:
+/// as many as lived at that place of the history, at most, and some hundred bytes each.
+pub(super) type Recalled = BTreeMap<LeaseId, Arc<Request>>;
 
 /// Whom an event is about.
 #[derive(Clone, Debug)]
@@ -36,6 +40,29 @@ impl Subject {
     /// The subject of each event of a batch.
     pub(super) fn of_batch(state: &State, batch: &Batch) -> Arc<[Self]> {
         batch.events.iter().map(|event| Self::of(state, event)).collect()
+    }
+
+    /// The same for a batch of the past, read in order: what a lease asked for is recalled from its own first event
+    /// where its record is no longer kept.
+    pub(super) fn of_past(state: &State, batch: &Batch, recalled: &mut Recalled) -> Arc<[Self]> {
+        let subject = |event: &Event| {
+            if let Event::Requested { lease, request } = event
+                && state.lease(*lease).is_none_or(|lease| !lease.state.live())
+            {
+                recalled.insert(*lease, Arc::clone(request));
+            }
+            let mut subject = Self::of(state, event);
+            if let (Self::Lease { request: request @ None, .. }, Some(id)) =
+                (&mut subject, lease_of(event))
+            {
+                *request = recalled.get(&id).cloned();
+            }
+            if let Event::Ended { lease, .. } = event {
+                recalled.remove(lease);
+            }
+            subject
+        };
+        batch.events.iter().map(subject).collect()
     }
 
     fn of(state: &State, event: &Event) -> Self {
@@ -85,4 +112,15 @@ fn device_name(state: &State, id: DeviceId) -> Option<DeviceName> {
     let device = state.inventory().device(id)?;
     let node = state.inventory().node(device.node)?.facts.name.clone();
     Some(DeviceName { id, node, facts: Arc::clone(&device.facts) })
+}
+
+fn lease_of(event: &Event) -> Option<LeaseId> {
+    match event {
+        Event::Granted { lease, .. }
+        | Event::Kept { lease, .. }
+        | Event::KeepDropped { lease, .. }
+        | Event::Reclaiming { lease, .. }
+        | Event::Ended { lease, .. } => Some(*lease),
+        _ => None,
+    }
 }

@@ -98,3 +98,32 @@ async fn at_a_stop_a_cursor_drains_and_then_ends_with_the_revision_to_resume_fro
         matches!(cursor.next().await, Err(FeedEnd::Stopped { resume_from }) if resume_from == last)
     );
 }
+
+/// More leases than records are kept of: whose the oldest were is told by the journal alone.
+#[tokio::test]
+async fn the_past_names_leases_whose_records_are_forgotten() {
+    let mut rig = Rig::on(&Disk::new());
+    for number in 0..gpulease_core::state::RECORDS_MAX as u64 + 10 {
+        let lease = rig.grant(&format!("r{number}"));
+        drop(rig.call(|caller, ticket| Input::Release {
+            caller,
+            ticket,
+            lease: lease.id,
+            token: Some(lease.token),
+            holder: None,
+        }));
+        rig.settle().unwrap();
+    }
+    let first = read(&mut rig, 0, 20).await;
+    let events = first
+        .iter()
+        .flat_map(|published| published.batch.events.iter().zip(published.subjects.iter()));
+    let mut named = 0;
+    for (event, subject) in events {
+        if let Subject::Lease { request, .. } = subject {
+            assert!(request.is_some(), "{event:?} is nobody's");
+            named += 1;
+        }
+    }
+    assert!(named >= 20, "only {named} events were about leases");
+}
