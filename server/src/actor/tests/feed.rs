@@ -45,17 +45,7 @@ async fn a_cursor_gives_each_later_batch_once_in_order_with_names() {
 async fn history_from_before_a_restart_is_read_from_the_journal() {
     let disk = Disk::new();
     let mut rig = Rig::on(&disk);
-    (0..300).for_each(|number| {
-        let lease = rig.grant(&format!("r{number}"));
-        drop(rig.call(|caller, ticket| Input::Release {
-            caller,
-            ticket,
-            lease: lease.id,
-            token: Some(lease.token),
-            holder: None,
-        }));
-        rig.settle().unwrap();
-    });
+    (0..300).for_each(|number| rig.grant_and_release(&format!("r{number}")));
     let last = rig.handle.facts().revision.0;
     drop(rig);
     let mut rig = Rig::on(&disk);
@@ -104,15 +94,7 @@ async fn at_a_stop_a_cursor_drains_and_then_ends_with_the_revision_to_resume_fro
 async fn the_past_names_leases_whose_records_are_forgotten() {
     let mut rig = Rig::on(&Disk::new());
     for number in 0..gpulease_core::state::RECORDS_MAX as u64 + 10 {
-        let lease = rig.grant(&format!("r{number}"));
-        drop(rig.call(|caller, ticket| Input::Release {
-            caller,
-            ticket,
-            lease: lease.id,
-            token: Some(lease.token),
-            holder: None,
-        }));
-        rig.settle().unwrap();
+        rig.grant_and_release(&format!("r{number}"));
     }
     let first = read(&mut rig, 0, 20).await;
     let events = first

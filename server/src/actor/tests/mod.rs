@@ -98,6 +98,19 @@ impl Rig {
         lease_of(answered.try_recv().unwrap())
     }
 
+    /// A whole life of a lease.
+    fn grant_and_release(&mut self, request_id: &str) {
+        let LeaseView { id: lease, token, .. } = self.grant(request_id);
+        drop(self.call(|caller, ticket| Input::Release {
+            caller,
+            ticket,
+            lease,
+            token: Some(token),
+            holder: None,
+        }));
+        self.settle().unwrap();
+    }
+
     fn session(&mut self) -> Session {
         let (outbox, inbox) = session_channel();
         let caller = self.handle.caller_session(outbox);
