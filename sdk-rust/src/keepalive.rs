@@ -101,6 +101,7 @@ impl State {
                 fencing_token: tenure.held.fencing_token(),
                 service: String::new(),
                 holder: String::new(),
+                operations: None,
             });
         }
         let sequence = self.next_sequence();

@@ -232,6 +232,9 @@ impl LeaseRequest {
             wait: Some(convert::wire_duration(self.wait)),
             expected_duration: self.expected_duration.map(convert::wire_duration),
             lifetime_max: self.lifetime_max.map(convert::wire_duration),
+            preemptible: v1::Preemptible::Unspecified.into(),
+            minimum_hold: None,
+            process: None,
         }
     }
 }

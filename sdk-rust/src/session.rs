@@ -246,7 +246,7 @@ impl Shared {
                 None
             }
             // A second welcome, or something that this release does not know.
-            Some(Body::Welcome(_)) | None => None,
+            Some(Body::Welcome(_) | Body::Acknowledged(_) | Body::NoticeExtended(_)) | None => None,
         };
         self.deliver(delivery);
     }

@@ -65,7 +65,8 @@ impl Unary {
 
     pub(crate) async fn renew(&self, lease_id: u64, fencing_token: u64) -> Result<Renewed, Error> {
         let (service, holder) = Default::default();
-        let message = v1::RenewRequest { lease_id, fencing_token, service, holder };
+        let message =
+            v1::RenewRequest { lease_id, fencing_token, service, holder, operations: None };
         call(message, |request| {
             let mut client = self.lease_service();
             async move { client.renew(request).await }

@@ -50,6 +50,7 @@ impl Admin {
                 .unwrap_or_default(),
             backend: facts.backend,
             grants_total: facts.grants_total,
+            ..Default::default()
         })
     }
 }
@@ -70,5 +71,33 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::ConfigurationResponse>, Status> {
         let toml = self.configuration.to_string();
         Ok(Response::new(v1::ConfigurationResponse { toml }))
+    }
+
+    async fn cordon(
+        &self,
+        _: Request<v1::CordonRequest>,
+    ) -> Result<Response<v1::CordonResponse>, Status> {
+        Err(Status::unimplemented("comes with the next commits"))
+    }
+
+    async fn uncordon(
+        &self,
+        _: Request<v1::UncordonRequest>,
+    ) -> Result<Response<v1::UncordonResponse>, Status> {
+        Err(Status::unimplemented("comes with the next commits"))
+    }
+
+    async fn drain(
+        &self,
+        _: Request<v1::DrainRequest>,
+    ) -> Result<Response<v1::DrainResponse>, Status> {
+        Err(Status::unimplemented("comes with the next commits"))
+    }
+
+    async fn open_device(
+        &self,
+        _: Request<v1::OpenDeviceRequest>,
+    ) -> Result<Response<v1::OpenDeviceResponse>, Status> {
+        Err(Status::unimplemented("comes with the next commits"))
     }
 }

@@ -87,4 +87,11 @@ impl DeviceService for Devices {
         let answer = self.read(uuid).await;
         answer.map(Response::new).map_err(|error| refuse(Attempt::ReadDevice(uuid), error))
     }
+
+    async fn list_processes(
+        &self,
+        _: Request<v1::ListProcessesRequest>,
+    ) -> Result<Response<v1::ListProcessesResponse>, Status> {
+        Err(Status::unimplemented("comes with the next commits"))
+    }
 }

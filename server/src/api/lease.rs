@@ -68,6 +68,7 @@ impl Leases {
                 lease_id: lease.0,
                 fencing_token: token.0,
                 remaining: Some(convert::from_span(remaining)),
+                ..Default::default()
             }),
             _ => Err(EdgeError::Mismatched),
         }
@@ -248,6 +249,27 @@ impl LeaseService for Leases {
         let wire = request.get_ref();
         let answer = Self::revoke(self, wire).await;
         answer.map(Response::new).map_err(|error| refuse(Attempt::Revoke(wire.lease_id), error))
+    }
+
+    async fn acknowledge(
+        &self,
+        _request: Request<v1::AcknowledgeRequest>,
+    ) -> Result<Response<v1::AcknowledgeResponse>, Status> {
+        Err(Status::unimplemented("comes with the next commits"))
+    }
+
+    async fn extend_notice(
+        &self,
+        _request: Request<v1::ExtendNoticeRequest>,
+    ) -> Result<Response<v1::ExtendNoticeResponse>, Status> {
+        Err(Status::unimplemented("comes with the next commits"))
+    }
+
+    async fn explain(
+        &self,
+        _request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
+        Err(Status::unimplemented("comes with the next commits"))
     }
 
     type SessionStream = SessionStream;

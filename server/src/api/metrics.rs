@@ -34,7 +34,7 @@ impl Metrics {
     fn read(&self, wire: &v1::LatestRequest) -> Result<v1::LatestResponse, EdgeError> {
         let latest = self.hub.latest(&devices(&wire.device_uuids)?);
         let samples = latest.iter().map(|sample| convert::sample(sample)).collect();
-        Ok(v1::LatestResponse { samples })
+        Ok(v1::LatestResponse { samples, operations: Vec::new() })
     }
 
     fn follow(

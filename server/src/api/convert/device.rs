@@ -32,6 +32,7 @@ pub(in crate::api) fn device(view: &DeviceView) -> v1::Device {
         closed_by: device.closed.keys().map(|lease| lease.0).collect(),
         kept_for: device.kept_for.map_or(0, |lease| lease.0),
         sample_age: view.sample_age.map(from_span),
+        ..Default::default()
     }
 }
 

@@ -45,6 +45,7 @@ pub(in crate::api) fn lease(view: &LeaseView, display: &Display) -> v1::Lease {
         closed_devices: uuids(&view.closed),
         expected_duration: request.expected_duration.map(from_span),
         lifetime_max: request.lifetime_max.map(from_span),
+        ..Default::default()
     }
 }
 

@@ -101,7 +101,9 @@ impl Desk {
             Some(Ask::Hello(_)) => {
                 InvalidField::new("hello", "sent again", "the first message of a session only")
             }
-            None => InvalidField::new("body", "absent or unknown", "acquire, renew or release"),
+            Some(Ask::Acknowledge(_) | Ask::ExtendNotice(_)) | None => {
+                InvalidField::new("body", "absent or unknown", "acquire, renew or release")
+            }
         };
         self.refuse(sequence, Attempt::Session, EdgeError::Invalid(wrong));
     }
@@ -228,6 +230,7 @@ impl Desk {
                     lease_id: lease.0,
                     fencing_token: token.0,
                     remaining: Some(convert::from_span(remaining)),
+                    ..Default::default()
                 })
             }
             Ok(_) => refused(EdgeError::Mismatched),
