@@ -19,6 +19,8 @@ pub(crate) enum Deadline {
     Silence(NodeId),
     /// A lock delay may be over (P6).
     LockDelay(DeviceId, LeaseId),
+    /// A device may have been closed for long enough after an import (P2).
+    DeviceClosed(DeviceId),
     /// A TTL or lifetime may be over.
     Expiry(LeaseId),
     /// A wait may be over.

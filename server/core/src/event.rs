@@ -161,4 +161,20 @@ pub enum Event {
     },
     /// Nothing but the time of the batch (P5).
     Checkpoint,
+    /// The journal was imported or repaired, so that leases may live which it does not know (P2).
+    Imported {
+        /// The newest token from now on, by at least [`TOKEN_JUMP`](crate::import::TOKEN_JUMP) above the one before.
+        token: Token,
+        /// Until then every device is closed, those included that are seen for the first time before.
+        closed_until: Time,
+    },
+    /// A device that an import closed is open.
+    DeviceOpened {
+        /// Which one.
+        device: DeviceId,
+        /// Why.
+        cause: OpenCause,
+        /// The same in the operator's words.
+        detail: Option<Arc<str>>,
+    },
 }

@@ -83,6 +83,15 @@ pub enum Input {
         /// One for each device measured.
         samples: Vec<DeviceSample>,
     },
+    /// An operator says that nothing of former leases runs on a device (P2, P6).
+    OpenDevice {
+        /// What the reply carries.
+        ticket: Ticket,
+        /// Which device.
+        uuid: Name,
+        /// Why that is safe.
+        detail: Arc<str>,
+    },
     /// Time went on: a deadline is due, or the heartbeat (P4).
     Tick,
 }

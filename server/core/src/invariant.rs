@@ -25,6 +25,7 @@ pub fn check(state: &State) -> Result<(), Violation> {
     devices_hold_what_leases_say(state)?;
     whole_devices_are_alone(state)?;
     closed_parts_belong_to_reclaiming_leases(state)?;
+    imports_close_until_their_time(state)?;
     hosts_carry_what_leases_say(state)?;
     tokens_are_unique_and_below_the_newest(state)?;
     names_are_unique_among_holders(state)?;
@@ -62,6 +63,12 @@ pub fn grant_fits(state: &State, event: &Event) -> Result<(), Violation> {
         if device.lost.is_some() {
             return Err(format!(
                 "lease {} is granted the lost device {}",
+                lease.id, device.facts.uuid
+            ));
+        }
+        if device.closed_until.is_some() {
+            return Err(format!(
+                "lease {} is granted {}, which an import closed",
                 lease.id, device.facts.uuid
             ));
         }
@@ -188,6 +195,19 @@ fn closed_parts_belong_to_reclaiming_leases(state: &State) -> Result<(), Violati
     let reclaiming = |lease: &&Lease| matches!(lease.state, LeaseState::Reclaiming(_));
     match state.leases().values().filter(reclaiming).find(|lease| !closing.contains(&lease.id)) {
         Some(lease) => Err(format!("lease {} is reclaiming and closes nothing", lease.id)),
+        None => Ok(()),
+    }
+}
+
+fn imports_close_until_their_time(state: &State) -> Result<(), Violation> {
+    let longer = |device: &Device| device.closed_until.is_some_and(|at| at > state.closed_until());
+    match state.inventory().devices().find(|(_, device)| longer(device)) {
+        Some((_, device)) => Err(format!(
+            "{} is closed until {:?}, which is after {}",
+            device.facts.uuid,
+            device.closed_until,
+            state.closed_until()
+        )),
         None => Ok(()),
     }
 }

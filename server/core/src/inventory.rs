@@ -75,6 +75,9 @@ pub struct Node {
     pub devices: Vec<DeviceId>,
     /// It was silent for too long and has not come back (P13).
     pub lost: bool,
+    /// What is known of it comes from a journal that was imported, and was not seen since: another boot id than that
+    /// proves nothing of leases that the journal does not know (P2).
+    pub imported: bool,
     /// When it was last known to be there, as far as the journal tells.
     pub seen_at: Time,
     /// Host CPU of the leases that hold its devices, in thousandths of a core.
@@ -144,6 +147,8 @@ pub struct Device {
     pub closed: BTreeMap<LeaseId, Share>,
     /// Sums over them.
     pub closed_sums: Sums,
+    /// An import closed it until then, for leases that the journal does not know (P2).
+    pub closed_until: Option<Time>,
     /// The waiting request that it is kept for (P10).
     pub kept_for: Option<LeaseId>,
     /// The token of the newest grant on it (P2).
@@ -165,6 +170,7 @@ impl Device {
             memory_used_bytes: 0,
             closed: BTreeMap::new(),
             closed_sums: Sums::default(),
+            closed_until: None,
             kept_for: None,
             token: Token(0),
         }
@@ -317,6 +323,12 @@ impl Inventory {
         DeviceId(number(self.devices.len()))
     }
 
+    /// Closes every device until a moment, and forgets that the nodes were seen (P2).
+    pub(crate) fn close_all(&mut self, until: Time) {
+        self.nodes.iter_mut().for_each(|node| node.imported = true);
+        self.devices.iter_mut().for_each(|device| device.closed_until = Some(until));
+    }
+
     /// Adds a node under [`Self::next_node`].
     pub fn add_node(&mut self, facts: Arc<NodeFacts>, now: Time) {
         self.node_names.insert(facts.name.clone(), self.next_node());
@@ -324,6 +336,7 @@ impl Inventory {
             facts,
             devices: Vec::new(),
             lost: false,
+            imported: false,
             seen_at: now,
             host_cpu_used_millis: 0,
             host_memory_used_bytes: 0,

@@ -88,8 +88,11 @@ fn total(obstacles: &[Obstacle]) -> usize {
 /// Whether leases alone keep a request from a device: were they gone, it would fit.
 pub(crate) fn only_leases_in_the_way(site: &Site<'_>, request: &Request, id: DeviceId) -> bool {
     let Some(device) = site.inventory.device(id) else { return false };
-    let bare =
-        Device { lost: device.lost.clone(), ..Device::new(device.facts.clone(), device.node) };
+    let bare = Device {
+        lost: device.lost.clone(),
+        closed_until: device.closed_until,
+        ..Device::new(device.facts.clone(), device.node)
+    };
     site.exclusion(device, request).is_none()
         && site.room(id, &bare).is_some_and(|room| room.fits(request.ask.share))
 }

@@ -131,6 +131,8 @@ pub enum OpenCause {
     Reboot,
     /// The holder released late, on a device whose figures are exact.
     LateRelease,
+    /// An operator said that it is safe.
+    Operator,
 }
 
 /// A lease, from request to end.

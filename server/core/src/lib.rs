@@ -16,6 +16,7 @@
 mod deadline;
 pub mod event;
 pub mod id;
+pub mod import;
 pub mod input;
 pub mod invariant;
 pub mod inventory;

@@ -64,6 +64,11 @@ pub enum Answer {
     Released(Box<LeaseView>),
     /// The lease was revoked.
     Revoked(Box<LeaseView>),
+    /// The device is open, as far as former leases go.
+    DeviceOpened {
+        /// The former leases whose parts of it were opened.
+        leases: Vec<LeaseId>,
+    },
     /// The session is open; these are the holder's live leases, at most [`WELCOME_MAX`], the newest.
     Welcome(Vec<LeaseView>),
 }
@@ -76,6 +81,18 @@ pub const WELCOME_MAX: usize = 10_000;
 pub enum Rejection {
     /// Nothing fits now, and the request may not wait.
     NoCapacity,
+    /// The same, and an import closed devices that would do (P2).
+    DevicesClosed {
+        /// How many.
+        devices: usize,
+        /// For how long, unless an operator opens them.
+        remaining: Span,
+    },
+    /// There is no such device.
+    DeviceNotFound {
+        /// What was asked for.
+        uuid: Name,
+    },
     /// The wait is over.
     WaitOver {
         /// How long it waited.

@@ -72,6 +72,9 @@ impl Site<'_> {
         if !self.reachable(device.node) {
             return DeviceCondition::Unreachable;
         }
+        if device.closed_until.is_some() {
+            return DeviceCondition::Closed;
+        }
         let fresh = |at: Time| self.now.since(at) <= self.policy.sample_age_max;
         match self.measured.device(id) {
             Some(sample) if fresh(sample.at) => DeviceCondition::Available,

@@ -3,10 +3,12 @@
 //! A batch is `begin`, any number of `step`s that share one `now`, and `finish`. Steps run to completion and cannot
 //! fail: a refusal is an effect, and an event that does not fit the state is a defect that stops the process.
 //! The rules are beside this file: `acquire`, `hold` (renew, release, revoke), `reclaim`, `serve` (the queue),
-//! `presence` (callers and sessions), `observe` (devices and nodes), `tick` (deadlines) and `show` (views).
+//! `presence` (callers and sessions), `observe` (devices and nodes), `import` (devices that an import closed),
+//! `tick` (deadlines) and `show` (views).
 
 mod acquire;
 mod hold;
+mod import;
 mod observe;
 mod presence;
 mod reclaim;
@@ -74,6 +76,10 @@ impl Scheduler {
             Input::CallerGone { caller } => self.caller_gone(caller, out),
             Input::Observed { node, devices } => self.observe(&node, &devices, out),
             Input::Sampled { node, samples } => self.sample(&node, samples, out),
+            Input::OpenDevice { ticket, uuid, detail } => {
+                let opened = self.open_device(&uuid, &detail, out);
+                reply(out, ticket, opened);
+            }
             Input::Tick => self.tick(out),
         }
         if self.soft.dirty {

@@ -5,6 +5,7 @@
 //! `state/apply.rs`, what is remembered of them afterwards in `state/records.rs`.
 
 mod apply;
+mod import;
 mod records;
 
 use std::{
@@ -114,6 +115,8 @@ pub struct State {
     pub(crate) time: Time,
     pub(crate) last_lease: LeaseId,
     pub(crate) last_token: Token,
+    /// The newest import closed every device until then (P2).
+    pub(crate) closed_until: Time,
     pub(crate) inventory: Inventory,
     pub(crate) leases: BTreeMap<LeaseId, Lease>,
     pub(crate) services: BTreeMap<Name, Service>,

@@ -83,6 +83,8 @@ pub enum DeviceCondition {
     Unreachable,
     /// It is lost, or its node is.
     Unavailable,
+    /// It is closed after an import (P2).
+    Closed,
 }
 
 /// A device as it was at one moment.
@@ -100,6 +102,8 @@ pub struct DeviceView {
     pub memory_foreign_bytes: Option<u64>,
     /// Bytes that could be granted, where known (P8).
     pub memory_free_bytes: Option<u64>,
+    /// For how long an import still closes it (P2).
+    pub closed_remaining: Option<Span>,
     /// The age of the last sample.
     pub sample_age: Option<Span>,
 }

@@ -35,7 +35,7 @@ pub(super) const QUERIES_MAX: usize = 4_096;
 pub(super) enum Class {
     /// An acquire.
     Ordinary,
-    /// A renewal, a release, a revocation, the opening of a session.
+    /// A renewal, a release, a revocation, the opening of a session or of a device.
     Urgent,
     /// An observation, or the end of a caller: never refused.
     Told,
@@ -48,6 +48,7 @@ impl Class {
             Input::Renew { .. }
             | Input::Release { .. }
             | Input::Revoke { .. }
+            | Input::OpenDevice { .. }
             | Input::SessionOpened { .. } => Self::Urgent,
             Input::CallerGone { .. }
             | Input::Observed { .. }

@@ -151,6 +151,10 @@ pub(super) fn caller_of(input: &Input) -> Option<Caller> {
         | Input::Release { caller, .. }
         | Input::SessionOpened { caller, .. }
         | Input::CallerGone { caller } => Some(*caller),
-        Input::Revoke { .. } | Input::Observed { .. } | Input::Sampled { .. } | Input::Tick => None,
+        Input::Revoke { .. }
+        | Input::OpenDevice { .. }
+        | Input::Observed { .. }
+        | Input::Sampled { .. }
+        | Input::Tick => None,
     }
 }

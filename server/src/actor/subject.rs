@@ -21,7 +21,7 @@ pub(super) type Recalled = BTreeMap<LeaseId, Arc<Request>>;
 /// Whom an event is about.
 #[derive(Clone, Debug)]
 pub enum Subject {
-    /// Nobody: a checkpoint.
+    /// Nobody: a checkpoint, or an import.
     Nobody,
     /// A lease.
     Lease {
@@ -78,7 +78,8 @@ impl Subject {
             Event::DeviceChanged { device, .. }
             | Event::DeviceLost { device, .. }
             | Event::DeviceRecovered { device }
-            | Event::Opened { device, .. } => Self::device(state, *device),
+            | Event::Opened { device, .. }
+            | Event::DeviceOpened { device, .. } => Self::device(state, *device),
             Event::Requested { request, .. } => {
                 Self::Lease { request: Some(Arc::clone(request)), devices: Vec::new() }
             }
@@ -88,7 +89,7 @@ impl Subject {
             Event::KeepDropped { lease, .. }
             | Event::Reclaiming { lease, .. }
             | Event::Ended { lease, .. } => Self::lease(state, *lease, &[]),
-            Event::Checkpoint => Self::Nobody,
+            Event::Checkpoint | Event::Imported { .. } => Self::Nobody,
         }
     }
 

@@ -169,9 +169,12 @@ fn lease_of(reply: &Reply) -> Result<v1::Lease, EdgeError> {
         Ok(Answer::Lease(view) | Answer::Released(view) | Answer::Revoked(view)) => {
             Ok(convert::lease(view, &Display::at(reply.now)))
         }
-        Ok(Answer::Queued(_) | Answer::Renewed { .. } | Answer::Welcome(_)) => {
-            Err(EdgeError::Mismatched)
-        }
+        Ok(
+            Answer::Queued(_)
+            | Answer::Renewed { .. }
+            | Answer::DeviceOpened { .. }
+            | Answer::Welcome(_),
+        ) => Err(EdgeError::Mismatched),
         Err(rejection) => Err(rejection.clone().into()),
     }
 }

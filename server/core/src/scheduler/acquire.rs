@@ -36,10 +36,7 @@ impl Scheduler {
         let may_wait = request.wait > Span::ZERO;
         let place = self.place_for(&request, key, may_wait);
         if place.is_none() && !may_wait {
-            let unknown = self.state.inventory().nodes().len() == 0;
-            let rejection =
-                if unknown { Rejection::InventoryUnknown } else { Rejection::NoCapacity };
-            return reply(out, ticket, Err(rejection));
+            return reply(out, ticket, Err(self.no_place(&request)));
         }
         if place.is_none() && self.state.tally().queued >= self.policy.queued_max {
             let rejection = Rejection::QueueFull { max: self.policy.queued_max };
@@ -54,6 +51,14 @@ impl Scheduler {
         } else {
             self.enqueue(key, caller, ticket, &request, out);
         }
+    }
+
+    /// Why a request that may not wait is not placed.
+    fn no_place(&self, request: &Request) -> Rejection {
+        if self.state.inventory().nodes().len() == 0 {
+            return Rejection::InventoryUnknown;
+        }
+        self.closed_for(request).unwrap_or(Rejection::NoCapacity)
     }
 
     /// The lease that a repeated request id names (P16).

@@ -55,12 +55,16 @@ impl Scheduler {
             return Some((node, true));
         };
         let known = inventory.node(node)?.facts.clone();
+        let imported = inventory.node(node)?.imported;
         let changed = *known != **facts;
-        if changed {
+        if changed || imported {
             let rebooted = known.boot_id != facts.boot_id;
             self.emit(Event::NodeChanged { node, facts: facts.clone(), rebooted }, out);
             if rebooted {
                 self.rebooted(node, out);
+            }
+            if rebooted && !imported {
+                self.open_rebooted(node, out);
             }
         }
         self.hear(node, out);
@@ -81,6 +85,7 @@ impl Scheduler {
             }
             let device = inventory.next_device();
             self.emit(Event::DeviceAdded { node, facts: report.facts.clone() }, out);
+            self.close_imported(device);
             self.set_lost(device, report.lost.as_ref(), out);
             return Some((device, true));
         };
@@ -198,7 +203,7 @@ impl Scheduler {
         }
     }
 
-    fn devices_of(&self, node: NodeId) -> Vec<DeviceId> {
+    pub(super) fn devices_of(&self, node: NodeId) -> Vec<DeviceId> {
         self.state.inventory().node(node).map(|node| node.devices.clone()).unwrap_or_default()
     }
 }

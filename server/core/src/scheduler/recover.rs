@@ -27,6 +27,7 @@ impl Scheduler {
         scheduler.expect_nodes();
         scheduler.rearm_leases();
         scheduler.rearm_closed();
+        scheduler.rearm_import();
         scheduler.rearm_keeps();
         scheduler
     }

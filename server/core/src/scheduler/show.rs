@@ -188,6 +188,7 @@ impl Scheduler {
             } else {
                 free.map(|_| 0)
             },
+            closed_remaining: device.closed_until.map(|until| until.since(self.now())),
             sample_age: measured.map(|sample| self.now().since(sample.at)),
         }
     }

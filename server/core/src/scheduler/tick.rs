@@ -22,6 +22,7 @@ impl Scheduler {
             match deadline {
                 Deadline::Silence(node) => self.silence_due(node, out),
                 Deadline::LockDelay(device, lease) => self.lock_delay_due(device, lease, out),
+                Deadline::DeviceClosed(device) => self.device_closed_due(device, out),
                 Deadline::Expiry(lease) => self.expiry_due(lease, out),
                 Deadline::Wait(lease) => self.wait_due(lease, out),
                 Deadline::Away(lease) => self.away_due(lease, out),
@@ -64,11 +65,11 @@ impl Scheduler {
         self.soft.dirty = true;
     }
 
-    /// Makes the time durable now and then, while leases live (P5).
+    /// Makes the time durable now and then, while leases live or an import closes devices (P5, P2).
     fn checkpoint(&mut self, out: &mut Output) {
         let since = self.now().since(self.state.time());
-        if out.events.is_empty() && self.state.tally().live() > 0 && since >= self.policy.checkpoint
-        {
+        let counts = self.state.tally().live() > 0 || self.state.closed_until() > self.now();
+        if out.events.is_empty() && counts && since >= self.policy.checkpoint {
             self.emit(Event::Checkpoint, out);
         }
     }

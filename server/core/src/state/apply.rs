@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What does not fit, in words.
-type Fit<T = ()> = Result<T, String>;
+pub(super) type Fit<T = ()> = Result<T, String>;
 
 impl State {
     pub(super) fn apply_event(&mut self, at: At, event: &Event) -> Fit {
@@ -22,7 +22,7 @@ impl State {
             Event::NodeChanged { node, facts, .. } => self.node_changed(at, *node, facts),
             Event::NodeLost { node } => self.node_lost(at, *node, true),
             Event::NodeRecovered { node } => self.node_lost(at, *node, false),
-            Event::DeviceAdded { node, facts } => self.device_added(*node, facts),
+            Event::DeviceAdded { node, facts } => self.device_added(at, *node, facts),
             Event::DeviceChanged { device, facts } => self.device_changed(*device, facts),
             Event::DeviceLost { device, detail } => {
                 self.device(*device)?.lost = Some(detail.clone());
@@ -46,6 +46,8 @@ impl State {
                 self.ended(at, *lease, *reason, detail.as_ref())
             }
             Event::Checkpoint => Ok(()),
+            Event::Imported { token, closed_until } => self.imported(*token, *closed_until),
+            Event::DeviceOpened { device, .. } => self.device_opened(*device),
         }
     }
 
@@ -61,6 +63,7 @@ impl State {
         let known =
             self.inventory.node_mut(node).ok_or_else(|| format!("node {node} is unknown"))?;
         known.facts = facts.clone();
+        known.imported = false;
         known.seen_at = at.time;
         Ok(())
     }
@@ -73,12 +76,15 @@ impl State {
         Ok(())
     }
 
-    fn device_added(&mut self, node: NodeId, facts: &Arc<DeviceFacts>) -> Fit {
+    fn device_added(&mut self, at: At, node: NodeId, facts: &Arc<DeviceFacts>) -> Fit {
         if self.inventory.device_with(facts.uuid.as_str()).is_some() {
             return Err(format!("device {} is known already", facts.uuid));
         }
-        let added = self.inventory.add_device(node, facts.clone());
-        added.then_some(()).ok_or_else(|| format!("node {node} is unknown"))
+        let device = self.inventory.next_device();
+        if !self.inventory.add_device(node, facts.clone()) {
+            return Err(format!("node {node} is unknown"));
+        }
+        self.close_if_imported(at, device)
     }
 
     fn device_changed(&mut self, device: DeviceId, facts: &Arc<DeviceFacts>) -> Fit {
@@ -282,7 +288,7 @@ impl State {
         self.leases.get_mut(&id).ok_or_else(|| format!("lease {id} is unknown"))
     }
 
-    fn device(&mut self, id: DeviceId) -> Fit<&mut crate::inventory::Device> {
+    pub(super) fn device(&mut self, id: DeviceId) -> Fit<&mut crate::inventory::Device> {
         self.inventory.device_mut(id).ok_or_else(|| format!("device {id} is unknown"))
     }
 }

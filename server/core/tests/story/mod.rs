@@ -46,7 +46,7 @@ impl Story {
     ///   models= allow= deny= nodes= notnodes= prefer= same-node cpu= hostmem= label= caller=]
     /// · renew NAME [token=] [holder=S/H] · release NAME [token=|none] [holder=S/H] · revoke NAME [why=]
     /// · gone CALLER · session SERVICE/HOLDER as CALLER
-    /// · pass SPAN · stall SPAN · restart · snapshot
+    /// · pass SPAN · stall SPAN · restart · snapshot · import SPAN [lost=BATCHES|all] · open DEVICE [why=]
     /// · lose DEVICE · find DEVICE · forget DEVICE · reboot NODE · silent NODE · heard NODE · foreign DEVICE SIZE
     /// · unmeasured DEVICE · uses LEASE DEVICE SIZE · impostor NODE DEVICE · show
     pub(crate) fn command(&mut self, line: &str) {
@@ -78,21 +78,46 @@ impl Story {
             }
             "restart" => {
                 self.world.restart(Span::ZERO);
-                self.callers.clear();
-                self.tickets.clear();
-                for name in self.world.nodes.keys().cloned().collect::<Vec<_>>() {
-                    if !self.world.nodes[&name].silent {
-                        let seen = self.world.observe(&name);
-                        self.tell(seen);
-                    }
-                }
-                let seen = self.world.sample_all();
-                self.tell_all(seen);
+                self.started();
             }
+            "import" => self.import(&words),
+            "open" => self.open(&words),
             "snapshot" => self.world.take_snapshot(),
             "show" => self.show(),
             _ => self.device(&words),
         }
+    }
+
+    /// What a start brings: nobody is connected, and every node reports.
+    fn started(&mut self) {
+        self.callers.clear();
+        self.tickets.clear();
+        for name in self.world.nodes.keys().cloned().collect::<Vec<_>>() {
+            if !self.world.nodes[&name].silent {
+                let seen = self.world.observe(&name);
+                self.tell(seen);
+            }
+        }
+        let seen = self.world.sample_all();
+        self.tell_all(seen);
+    }
+
+    pub(crate) fn import(&mut self, words: &Words<'_>) {
+        let lost = match words.value("lost") {
+            Some("all") => usize::MAX,
+            _ => usize::try_from(words.number("lost").unwrap_or(0)).expect("a few batches"),
+        };
+        self.world.import(lost, span(words.word(1)));
+        self.started();
+    }
+
+    pub(crate) fn open(&mut self, words: &Words<'_>) {
+        let (uuid, detail) = (words.word(1), words.value("why").unwrap_or(""));
+        let ticket = Ticket(self.world.number());
+        self.tickets.insert(ticket, format!("open {uuid}"));
+        let input = Input::OpenDevice { ticket, uuid: uuid.into(), detail: Arc::from(detail) };
+        let seen = self.world.feed(input);
+        self.tell(seen);
     }
 
     pub(crate) fn node(&mut self, words: &Words<'_>) {

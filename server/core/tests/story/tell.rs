@@ -90,17 +90,18 @@ impl Story {
                 )
             }
             Event::Opened { device, lease, cause } => {
-                let cause = match cause {
-                    OpenCause::LockDelay => "lock delay over",
-                    OpenCause::Reboot => "node rebooted",
-                    OpenCause::LateRelease => "released late",
-                };
-                format!("{} opened after {}: {cause}", self.uuids(&[*device]), self.name(*lease))
+                let (device, cause) = (self.uuids(&[*device]), open_cause(*cause));
+                format!("{device} opened after {}: {cause}", self.name(*lease))
             }
             Event::Ended { lease, reason, detail } => {
                 format!("{} ended: {reason:?}{}", self.name(*lease), in_words(detail.as_deref()))
             }
             Event::Checkpoint => "checkpoint".to_owned(),
+            Event::Imported { .. } => "imported".to_owned(),
+            Event::DeviceOpened { device, cause, detail } => {
+                let (device, cause) = (self.uuids(&[*device]), open_cause(*cause));
+                format!("{device} opened: {cause}{}", in_words(detail.as_deref()))
+            }
         }
     }
 
@@ -136,6 +137,11 @@ impl Story {
             }
             Answer::Released(view) => format!("released, {}", self.view(view)),
             Answer::Revoked(view) => format!("revoked, {}", self.view(view)),
+            Answer::DeviceOpened { leases } => {
+                let leases: Vec<String> = leases.iter().map(|id| self.name(*id)).collect();
+                let after = if leases.is_empty() { "" } else { " after " };
+                format!("open{after}{}", leases.join(" "))
+            }
             Answer::Welcome(leases) => {
                 let leases: Vec<String> =
                     leases.iter().map(|view| format!(" {};", self.view(view))).collect();
@@ -182,6 +188,10 @@ impl Story {
             Rejection::NameTaken { name, lease } => {
                 format!("name {name} is taken by {}", self.name(*lease))
             }
+            Rejection::DevicesClosed { devices, remaining } => {
+                format!("{devices} devices are closed for {remaining}")
+            }
+            Rejection::DeviceNotFound { uuid } => format!("no device {uuid}"),
             Rejection::RequestIdTaken { lease } => format!("request id is {}'s", self.name(*lease)),
             Rejection::RequestIdReused { lease } => {
                 format!("request id made {}", self.name(*lease))
@@ -202,8 +212,10 @@ impl Story {
             let kept = device
                 .kept_for
                 .map_or_else(String::new, |lease| format!(", kept for {}", self.name(lease)));
+            let closed =
+                view.closed_remaining.map_or_else(String::new, |span| format!(" for {span}"));
             lines.push(format!(
-                "{}: {:?}, {free} free, {} slots used{kept}",
+                "{}: {:?}{closed}, {free} free, {} slots used{kept}",
                 device.facts.uuid, view.condition, device.slots_used
             ));
         }
@@ -213,6 +225,15 @@ impl Story {
         for line in lines {
             self.say(&format!("  {line}"));
         }
+    }
+}
+
+fn open_cause(cause: OpenCause) -> &'static str {
+    match cause {
+        OpenCause::LockDelay => "lock delay over",
+        OpenCause::Reboot => "node rebooted",
+        OpenCause::LateRelease => "released late",
+        OpenCause::Operator => "an operator's word",
     }
 }
 

@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use gpulease_core::{
     event::{Batch, Event},
-    id::{Caller, Holder, LeaseId, Name, Ticket, Token},
+    id::{Caller, Holder, LeaseId, Name, Revision, Ticket, Token},
+    import::Import,
     input::{DeviceReport, DeviceSample, Input, MemoryReading},
     invariant,
     inventory::{DeviceFacts, NodeFacts},
@@ -88,14 +89,15 @@ impl World {
         (events, out.effects)
     }
 
-    /// A waiter has at most four deadlines; an active lease, a closed part and a node have one each.
+    /// A waiter has at most four deadlines; an active lease, a closed part, a closed device and a node have one each.
     fn reminders_go_with_what_they_are_for(&self) {
         let state = self.scheduler.state();
         let closed = state.inventory().devices().map(|(_, device)| device.closed.len());
         let max = state.inventory().nodes().len()
             + state.tally().queued * 4
             + state.tally().active
-            + closed.sum::<usize>();
+            + closed.sum::<usize>()
+            + state.inventory().devices().filter(|(_, it)| it.closed_until.is_some()).count();
         let set = self.scheduler.reminders();
         assert!(set <= max, "at {}: {set} deadlines are set for {max} things", self.now);
     }
@@ -118,6 +120,21 @@ impl World {
         assert_eq!(&state, self.scheduler.state(), "replay and live run differ");
         // The shell's clock goes on from the last batch; the time down is not seen.
         let _ = down;
+        self.now = state.time();
+        self.scheduler = Scheduler::recover(state, self.policy.clone(), self.now);
+    }
+
+    /// Loses the last batches, imports what is left, and starts on that.
+    pub fn import(&mut self, lost: usize, closed_for: Span) {
+        self.journal.truncate(self.journal.len().saturating_sub(lost));
+        let mut state = self.snapshot.clone();
+        for batch in &self.journal {
+            state.apply_batch(batch).expect("the journal applies");
+        }
+        let revision = Revision(self.scheduler.revision().0 + 1);
+        let import = Import { revision, token_found: Token(0), closed_for };
+        state.import(import).expect("an import fits every state");
+        (self.snapshot, self.journal) = (state.clone(), Vec::new());
         self.now = state.time();
         self.scheduler = Scheduler::recover(state, self.policy.clone(), self.now);
     }

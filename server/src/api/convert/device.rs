@@ -31,6 +31,7 @@ pub(in crate::api) fn device(view: &DeviceView) -> v1::Device {
         lease_ids: device.holding.keys().map(|lease| lease.0).collect(),
         closed_by: device.closed.keys().map(|lease| lease.0).collect(),
         kept_for: device.kept_for.map_or(0, |lease| lease.0),
+        closed_remaining: view.closed_remaining.map(from_span),
         sample_age: view.sample_age.map(from_span),
         ..Default::default()
     }
@@ -41,6 +42,7 @@ const fn state(condition: DeviceCondition) -> v1::DeviceState {
         DeviceCondition::Available => v1::DeviceState::Available,
         DeviceCondition::Stale => v1::DeviceState::Stale,
         DeviceCondition::Unreachable => v1::DeviceState::Unreachable,
+        DeviceCondition::Closed => v1::DeviceState::Closed,
         DeviceCondition::Unavailable => v1::DeviceState::Unavailable,
     }
 }

@@ -67,12 +67,13 @@ fn event(event: &Event, subject: &Subject) -> Option<v1::Event> {
         | Event::DeviceChanged { .. }
         | Event::DeviceLost { .. }
         | Event::DeviceRecovered { .. }
-        | Event::Opened { .. } => v1::event::Body::Device(device_event(event, subject)?),
+        | Event::Opened { .. }
+        | Event::DeviceOpened { .. } => v1::event::Body::Device(device_event(event, subject)?),
         Event::NodeAdded { .. }
         | Event::NodeChanged { .. }
         | Event::NodeLost { .. }
         | Event::NodeRecovered { .. } => v1::event::Body::Node(node_event(event, subject)?),
-        Event::Checkpoint => return None,
+        Event::Checkpoint | Event::Imported { .. } => return None,
     };
     Some(v1::Event { body: Some(body) })
 }
@@ -174,6 +175,13 @@ fn device_event(event: &Event, subject: &Subject) -> Option<v1::DeviceEvent> {
         Event::Opened { lease, cause, .. } => {
             about.lease_id = lease.0;
             about.detail = open_cause(*cause).to_owned();
+            Kind::Opened
+        }
+        Event::DeviceOpened { cause, detail, .. } => {
+            about.detail = detail.as_ref().map_or_else(
+                || open_cause(*cause).to_owned(),
+                |detail| format!("{}: {detail}", open_cause(*cause)),
+            );
             Kind::Opened
         }
         _ => return None,

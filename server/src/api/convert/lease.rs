@@ -214,6 +214,7 @@ pub(super) const fn open_cause(cause: OpenCause) -> &'static str {
         OpenCause::LockDelay => "the lock delay is over",
         OpenCause::Reboot => "its node has a new boot id",
         OpenCause::LateRelease => "the former holder released it late",
+        OpenCause::Operator => "an operator said that it is safe",
     }
 }
 

@@ -210,7 +210,7 @@ impl Desk {
                 session_grace: Some(convert::from_span(self.settings.session_grace)),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             }),
-            Answer::Renewed { .. } | Answer::Revoked(_) => {
+            Answer::Renewed { .. } | Answer::Revoked(_) | Answer::DeviceOpened { .. } => {
                 return self.refuse(sequence, Attempt::Session, EdgeError::Mismatched);
             }
         };

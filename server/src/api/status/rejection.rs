@@ -23,6 +23,7 @@ impl From<&Rejection> for Refusal {
     fn from(rejection: &Rejection) -> Self {
         match rejection {
             Rejection::NoCapacity
+            | Rejection::DevicesClosed { .. }
             | Rejection::WaitOver { .. }
             | Rejection::Unsatisfiable(_)
             | Rejection::InventoryUnknown
@@ -42,6 +43,11 @@ impl From<&Rejection> for Refusal {
             | Rejection::LeaseNotActive { .. }
             | Rejection::LeaseNotFound { .. }
             | Rejection::NotTheHolder { .. } => of_lease(rejection),
+            Rejection::DeviceNotFound { uuid } => {
+                let why =
+                    format!("there is no device {uuid}; list the devices to see what there is");
+                Refusal::new(Code::NotFound, "DEVICE_NOT_FOUND", why).with("uuid", uuid)
+            }
         }
     }
 }
@@ -66,6 +72,16 @@ fn of_capacity(rejection: &Rejection) -> Refusal {
             let why =
                 format!("nothing fitted within its wait of {waited}; ask again with a longer wait");
             Refusal::new(Code::DeadlineExceeded, "WAIT_OVER", why).with("waited", waited)
+        }
+        Rejection::DevicesClosed { devices, remaining } => {
+            let why = format!(
+                "{devices} devices that would do are closed for {remaining}, since the journal was imported and leases \
+                 that it lacks may still use them; wait, or have an operator open a device on which nothing of them runs"
+            );
+            Refusal::new(Code::ResourceExhausted, "DEVICES_CLOSED", why)
+                .with("closed_devices", devices)
+                .with("closed_remaining", remaining)
+                .retry_after(CAPACITY_RETRY)
         }
         Rejection::Unsatisfiable(what) => unsatisfiable(what),
         Rejection::InventoryUnknown => {

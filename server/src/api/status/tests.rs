@@ -54,6 +54,11 @@ fn rejections() -> Vec<(Rejection, Row)> {
     let full = |reason| (ResourceExhausted, reason, "", true, true);
     vec![
         (Rejection::NoCapacity, (ResourceExhausted, "NO_CAPACITY", "", true, false)),
+        (
+            Rejection::DevicesClosed { devices: 2, remaining: Span::from_secs(45) },
+            (ResourceExhausted, "DEVICES_CLOSED", "", true, false),
+        ),
+        (Rejection::DeviceNotFound { uuid: "GPU-7".into() }, row(NotFound, "DEVICE_NOT_FOUND")),
         (Rejection::WaitOver { waited: Span::ZERO }, row(DeadlineExceeded, "WAIT_OVER")),
         (
             Rejection::Unsatisfiable(Box::new(what)),
@@ -98,7 +103,7 @@ fn rejections() -> Vec<(Rejection, Row)> {
 }
 
 fn edge_errors() -> Vec<(fn() -> EdgeError, Row)> {
-    use Code::{Internal, InvalidArgument, NotFound, OutOfRange, ResourceExhausted, Unavailable};
+    use Code::{Internal, InvalidArgument, OutOfRange, ResourceExhausted, Unavailable};
     let row = |code, reason| (code, reason, "", false, false);
     vec![
         (|| SubmitError::Overloaded.into(), (ResourceExhausted, "OVERLOADED", "", true, false)),
@@ -126,7 +131,6 @@ fn edge_errors() -> Vec<(fn() -> EdgeError, Row)> {
             || EdgeError::InvalidPageToken,
             (InvalidArgument, "INVALID_PAGE_TOKEN", "page_token", false, false),
         ),
-        (|| EdgeError::DeviceNotFound, row(NotFound, "DEVICE_NOT_FOUND")),
         (|| EdgeError::MessageTooLarge, row(ResourceExhausted, "MESSAGE_TOO_LARGE")),
         (|| EdgeError::MalformedMessage, row(InvalidArgument, "MALFORMED_MESSAGE")),
         (|| EdgeError::Mismatched, row(Internal, "MISMATCHED_ANSWER")),
@@ -162,6 +166,7 @@ fn the_edge_says_the_same_as_the_rules_where_both_can_say_it() {
     same(EdgeError::SessionReplaced, Rejection::SessionReplaced);
     let lease = LeaseId(7);
     same(EdgeError::LeaseNotFound(lease), Rejection::LeaseNotFound { lease });
+    same(EdgeError::DeviceNotFound, Rejection::DeviceNotFound { uuid: "GPU-7".into() });
     same(EdgeError::Rejected(Rejection::NoCapacity), Rejection::NoCapacity);
 }
 
