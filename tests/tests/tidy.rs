@@ -26,6 +26,7 @@ const MODULES: &[(&str, &[&str])] = &[
 /// Crates that a directory of the server must not name: no wire below the api, no store or driver in it.
 const FOREIGN_CRATES: &[(&str, &[&str])] = &[
     ("server/core/src/", &["tokio", "tonic", "prost", "tracing", "rand", "gpulease_proto"]),
+    ("server/src/", &["nvml_wrapper", "nvml_wrapper_sys"]),
     ("server/src/actor/", &["tonic", "prost", "prost_types", "gpulease_proto", "sled", "axum"]),
     ("server/src/journal/", &["tonic", "gpulease_proto", "tokio"]),
     ("server/src/backend/", &["tonic", "gpulease_proto", "sled"]),
@@ -38,6 +39,8 @@ const FOREIGN_CRATES: &[(&str, &[&str])] = &[
 const CRATES: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("server/core", &[]),
+    ("server/nvml", &[]),
+    ("server/process", &[]),
     ("server", &["gpulease-core", "gpulease-proto", "gpulease-cli"]),
     ("sdk-rust", &["gpulease-proto"]),
     ("sdk-rust/cli", &["gpulease"]),
