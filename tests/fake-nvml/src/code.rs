@@ -3,11 +3,8 @@
 //! It promises the numbers of the driver's own header. What they mean to a reader of devices is the reader's matter.
 
 use nvml_wrapper_sys::bindings as raw;
-use serde::{Deserialize, Serialize};
-
 /// A return code of NVML.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Code(pub u32);
 
 impl Code {

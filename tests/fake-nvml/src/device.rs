@@ -2,15 +2,15 @@
 //!
 //! It promises that a reading that is absent here is answered "not supported", never 0.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 use crate::state::{Fields, no_instances};
 
 /// One device. [`Device::new`] gives a common one; change what matters.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Device {
-    /// What handles point to: given by the control when the device is added, or by hand, unique and not 0.
+    /// What handles point to: unique, given by the control when the device is added. In a file that somebody else
+    /// wrote, 0 stands for the device's place in the list.
     pub handle: u64,
     /// Its identity, for example `GPU-00000000-0000-0000-0000-000000000000`.
     pub uuid: String,
@@ -35,7 +35,7 @@ pub struct Device {
     /// Degrees left until it slows down, on the parts that say so.
     pub temperature_margin_celsius: Option<i32>,
     /// Degrees by number of the threshold: 0 shutdown, 1 slowdown, 2 memory, 3 the highest to operate at.
-    pub temperature_thresholds_celsius: std::collections::BTreeMap<u32, u32>,
+    pub temperature_thresholds_celsius: BTreeMap<u32, u32>,
     /// Draw, limits and energy.
     pub power: Option<Power>,
     /// The bits that say why clocks are low.
@@ -53,8 +53,16 @@ pub struct Device {
     pub health: Health,
     /// MIG mode, now and after a restart: 0 off, 1 on; absent where a device has none.
     pub mig_mode: Option<(u32, u32)>,
-    /// UUID of the device that this one is a MIG instance of; such a one is neither counted nor has an index.
-    pub mig_parent: Option<String>,
+    /// What a MIG instance is part of; such a one is not counted, and its index is one within that device.
+    pub mig: Option<MigInstance>,
+    /// The number of its architecture: 7 Ampere, 8 Ada, 9 Hopper, 10 Blackwell.
+    pub architecture: Option<u32>,
+    /// The number of its brand.
+    pub brand: Option<u32>,
+    /// Its performance state: 0 the fastest, 15 the slowest.
+    pub performance_state: Option<u32>,
+    /// Clocks now and at most, by number: 0 graphics, 1 multiprocessors, 2 memory, 3 video.
+    pub clocks_megahertz: BTreeMap<u32, (u32, u32)>,
 }
 
 impl Default for Device {
@@ -81,7 +89,11 @@ impl Default for Device {
             fields: Fields::new(),
             health: Health::default(),
             mig_mode: None,
-            mig_parent: None,
+            mig: None,
+            architecture: Some(9),
+            brand: Some(14),
+            performance_state: Some(0),
+            clocks_megahertz: [(0, (345, 1980)), (1, (345, 1980)), (2, (2619, 2619))].into(),
         }
     }
 }
@@ -97,6 +109,43 @@ impl Device {
             ..Device::default()
         }
     }
+
+    /// An eighth of `parent` as a MIG instance: it has memory of its own, and neither utilization nor sensors.
+    #[must_use]
+    pub fn mig_instance(parent: &Device, number: u32) -> Device {
+        let memory = parent.memory.as_ref().map(|memory| Memory {
+            total_bytes: memory.total_bytes / 8,
+            reserved_bytes: memory.reserved_bytes / 8,
+            used_bytes: 0,
+        });
+        Device {
+            uuid: format!("MIG-{number:08x}-{}", parent.uuid.trim_start_matches("GPU-")),
+            name: format!("{} MIG 1g.10gb", parent.name),
+            minor_number: parent.minor_number,
+            pci: parent.pci.clone(),
+            memory,
+            utilization_percent: None,
+            temperature_celsius: None,
+            temperature_thresholds_celsius: BTreeMap::new(),
+            power: None,
+            clock_event_bits: None,
+            event_types: 0,
+            health: Health::absent(),
+            mig: Some(MigInstance { parent: parent.uuid.clone(), instances: (number, 0) }),
+            performance_state: None,
+            clocks_megahertz: BTreeMap::new(),
+            ..Device::default()
+        }
+    }
+}
+
+/// What a MIG instance is part of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MigInstance {
+    /// UUID of the device.
+    pub parent: String,
+    /// Its GPU instance and compute instance.
+    pub instances: (u32, u32),
 }
 
 /// The UUID that [`Device::new`] gives the device of a number.
@@ -106,8 +155,7 @@ pub fn uuid(number: u32) -> String {
 }
 
 /// Where a device sits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pci {
     /// The domain.
     pub domain: u32,
@@ -128,8 +176,7 @@ impl Default for Pci {
 }
 
 /// Whether a device answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
     /// It does.
     Present,
@@ -140,8 +187,7 @@ pub enum Presence {
 }
 
 /// Memory of a device. Free is what the other three leave.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memory {
     /// All of it.
     pub total_bytes: u64,
@@ -166,8 +212,7 @@ impl Memory {
 }
 
 /// Power of a device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Power {
     /// What it draws now.
     pub draw_milliwatts: u32,
@@ -191,22 +236,17 @@ impl Default for Power {
 }
 
 /// A process on a device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
     /// Its number on the host.
     pub pid: u32,
     /// Memory it uses; absent where the driver cannot tell, which it says with all bits set.
-    #[serde(default)]
     pub memory_used_bytes: Option<u64>,
     /// In which list it stands.
-    #[serde(default)]
     pub kind: ProcessKind,
     /// Which GPU instance and compute instance; both 0xFFFFFFFF outside MIG.
-    #[serde(default = "no_instances")]
     pub instances: (u32, u32),
     /// Its share of the device's time, in percent, on the parts that say so.
-    #[serde(default)]
     pub utilization_percent: Option<u32>,
 }
 
@@ -224,9 +264,14 @@ impl Process {
     }
 }
 
+impl Default for Process {
+    fn default() -> Self {
+        Process::new(0, None)
+    }
+}
+
 /// In which list a process stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ProcessKind {
     /// It has a CUDA context.
     #[default]
@@ -238,8 +283,7 @@ pub enum ProcessKind {
 }
 
 /// Processes that appear between two calls.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Growth {
     /// Its number, by which the library remembers that it happened.
     pub number: u64,
@@ -248,8 +292,7 @@ pub struct Growth {
 }
 
 /// Errors, links and wear of a device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     /// ECC, where it is on.
     pub ecc: Option<Ecc>,
@@ -258,7 +301,7 @@ pub struct Health {
     /// Memory rows that were remapped.
     pub remapped_rows: Option<RemappedRows>,
     /// Nanoseconds that each policy held clocks down, by number: 0 power, 1 thermal, 2 sync boost, 3 board limit, …
-    pub violation_nanoseconds: std::collections::BTreeMap<u32, u64>,
+    pub violation_nanoseconds: BTreeMap<u32, u64>,
     /// What the driver would have done: 0 nothing, 1 reset, 2 reboot, 3 drain peers, 4 drain and reset.
     pub recovery_action: Option<u32>,
 }
@@ -275,9 +318,22 @@ impl Default for Health {
     }
 }
 
+impl Health {
+    /// Nothing of it is supported.
+    #[must_use]
+    pub fn absent() -> Health {
+        Health {
+            ecc: None,
+            pcie: None,
+            remapped_rows: None,
+            violation_nanoseconds: BTreeMap::new(),
+            recovery_action: None,
+        }
+    }
+}
+
 /// Counts of memory errors.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ecc {
     /// Corrected, since the driver was loaded.
     pub corrected: u64,
@@ -290,8 +346,7 @@ pub struct Ecc {
 }
 
 /// The PCIe link.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pcie {
     /// Generation now, and at most.
     pub generation: (u32, u32),
@@ -310,8 +365,7 @@ impl Default for Pcie {
 }
 
 /// Rows of memory that were replaced by spare ones.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RemappedRows {
     /// After corrected errors.
     pub correctable: u32,

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::state::State;
+use crate::text::{Json, Told};
 
 /// The largest state, in bytes: 64 devices with 1,024 processes of 120 bytes are 8 MB, and as much again for events.
 const STATE_BYTES_MAX: u64 = 16 << 20;
@@ -56,23 +57,32 @@ impl Stamp {
 pub(crate) fn read(path: &Path) -> io::Result<State> {
     let mut text = String::new();
     File::open(path)?.take(STATE_BYTES_MAX).read_to_string(&mut text)?;
-    serde_json::from_str(&text).map_err(|error| {
-        let why =
-            format!("the state of the fake NVML library in {} is wrong: {error}", path.display());
-        io::Error::new(io::ErrorKind::InvalidData, why)
-    })
+    let mut state: State =
+        Json::parse(&text).and_then(|json| State::read(&json)).map_err(|error| {
+            let why = format!(
+                "the state of the fake NVML library in {} is wrong: {error}",
+                path.display()
+            );
+            io::Error::new(io::ErrorKind::InvalidData, why)
+        })?;
+    for (device, place) in state.devices.iter_mut().zip(1..) {
+        if device.handle == 0 {
+            device.handle = place;
+        }
+    }
+    Ok(state)
 }
 
 /// Puts `state` in place of what is at `path`. `edition` is one that no earlier state there had: inodes come back and
 /// the file system's clock is coarse, so it becomes the time of the file.
 pub(crate) fn write(path: &Path, state: &State, edition: u64) -> io::Result<()> {
-    let text = serde_json::to_vec_pretty(state)?;
+    let text = state.tell().to_string();
     if text.len() as u64 >= STATE_BYTES_MAX {
         let why =
             format!("the state of the fake NVML library would exceed {STATE_BYTES_MAX} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
-    replace(path, &text, Some(UNIX_EPOCH + Duration::from_secs(edition)))
+    replace(path, text.as_bytes(), Some(UNIX_EPOCH + Duration::from_secs(edition)))
 }
 
 /// Puts a file of this content in place of what is at `path`, in one step.

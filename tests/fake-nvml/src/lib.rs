@@ -18,9 +18,10 @@ mod live;
 mod path;
 pub mod state;
 mod symbols;
+mod text;
 
 pub use code::Code;
-pub use control::FakeNvml;
+pub use control::{Calls, FakeNvml, FaultNumber};
 pub use device::{Device, Memory, Presence, Process, ProcessKind, uuid};
 pub use path::library_path;
 pub use state::{FieldValue, State};

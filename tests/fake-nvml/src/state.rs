@@ -6,14 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use crate::code::Code;
 use crate::device::Device;
 
 /// Everything the fake library says and does.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct State {
     /// Version of the kernel's driver. From 580.82 on, field ids 251 to 273 have other numbers.
     pub driver_version: String,
@@ -76,31 +73,26 @@ impl State {
 }
 
 /// Calls that do not go as they should.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fault {
     /// Its number, by which the library remembers how often it struck.
     pub number: u64,
     /// The function it strikes; every one but `nvmlErrorString` if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub symbol: Option<String>,
     /// UUID of the device it strikes; calls about any device, and about none, if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// What it does.
     pub act: Act,
 }
 
 /// What a fault does to a call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Act {
     /// Answers with a code, the given number of times in each process, or always.
     Fail {
         /// The code.
         code: Code,
         /// How often; always if left out.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         times: Option<u32>,
     },
     /// Goes on after a while.
@@ -109,33 +101,32 @@ pub enum Act {
         milliseconds: u64,
     },
     /// Goes on when this fault is gone from the file.
+    #[default]
     Hang,
 }
 
 /// Something that happened on a device, for event sets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// Its number: a set gets the events that came after it was registered, in this order.
     pub number: u64,
     /// UUID of the device.
     pub device: String,
     /// The one bit that says what happened; 8 is an XID.
-    #[serde(default = "xid_bit")]
     pub kind: u64,
     /// The code of an XID.
-    #[serde(default)]
     pub data: u64,
     /// Which GPU instance and compute instance; both 0xFFFFFFFF outside MIG.
-    #[serde(default = "no_instances")]
     pub instances: (u32, u32),
 }
 
 /// The bit of `Event::kind` that says XID.
 pub const XID: u64 = nvml_wrapper_sys::bindings::nvmlEventTypeXidCriticalError as u64;
 
-fn xid_bit() -> u64 {
-    XID
+impl Default for Event {
+    fn default() -> Self {
+        Event { number: 0, device: String::new(), kind: XID, data: 0, instances: no_instances() }
+    }
 }
 
 /// The instance ids outside MIG.
@@ -145,8 +136,7 @@ pub const fn no_instances() -> (u32, u32) {
 }
 
 /// What `nvmlDeviceGetFieldValues` says about one field.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum FieldValue {
     /// A double.
     Double(f64),

@@ -1,7 +1,7 @@
 //! A copy of the library that lacks a symbol, as an older driver's does.
 //!
 //! It promises that the dynamic linker does not find the symbol: its name in the table of dynamic names becomes another
-//! one of the same length. A library that is already loaded keeps its symbols.
+//! one of the same length.
 
 /// Renames `symbol` in the image of a library. False when it has no such name.
 pub(crate) fn hide(image: &mut [u8], symbol: &str) -> bool {
@@ -14,4 +14,24 @@ pub(crate) fn hide(image: &mut [u8], symbol: &str) -> bool {
         found = true;
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hide;
+
+    #[test]
+    fn every_name_of_the_symbol_is_renamed_and_longer_ones_are_not() {
+        let mut image = b"\x7fELF\0nvmlInit\0nvmlInit_v2\0xnvmlInit\0nvmlInit\0".to_vec();
+        assert!(hide(&mut image, "nvmlInit"));
+        assert_eq!(image, b"\x7fELF\0-vmlInit\0nvmlInit_v2\0xnvmlInit\0-vmlInit\0");
+        assert!(!hide(&mut image, "nvmlInit"));
+    }
+
+    #[test]
+    fn neighbours_share_the_zero_between_them() {
+        let mut image = b"\0one\0one\0".to_vec();
+        assert!(hide(&mut image, "one"));
+        assert_eq!(image, b"\0-ne\0-ne\0");
+    }
 }

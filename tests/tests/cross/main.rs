@@ -8,6 +8,7 @@ mod bad_input;
 mod crash;
 mod crowd;
 mod disk;
+mod fake_nvml;
 mod foreign;
 mod life;
 mod order;

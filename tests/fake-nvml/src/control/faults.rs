@@ -74,7 +74,8 @@ impl FakeNvml {
         self.add_fault(calls.into(), Act::Delay { milliseconds })
     }
 
-    /// Makes calls hang until the fault is lifted; then they are answered.
+    /// Makes calls hang until the fault is lifted; then they are answered. Lift it before the library is unloaded: a
+    /// thread that hangs is in its code.
     pub fn hang(&self, calls: impl Into<Calls>) -> io::Result<FaultNumber> {
         self.add_fault(calls.into(), Act::Hang)
     }

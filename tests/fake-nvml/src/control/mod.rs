@@ -7,6 +7,8 @@
 mod devices;
 mod faults;
 
+pub use faults::{Calls, FaultNumber};
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -98,7 +100,8 @@ impl FakeNvml {
         Ok(result)
     }
 
-    /// Makes it lack a function, as an older driver does, for whoever loads it from now on.
+    /// Makes it lack a function, as an older driver does, for processes that load it from now on. One that has it
+    /// loaded keeps the function until it unloads the library.
     ///
     /// # Errors
     /// When it has no such function, or cannot be written.

@@ -2,9 +2,11 @@
 
 use std::ffi::{CStr, c_char, c_int, c_uint};
 
-use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlPciInfo_t, nvmlReturn_t};
+use nvml_wrapper_sys::bindings::{
+    nvmlBrandType_t, nvmlDevice_t, nvmlDeviceArchitecture_t, nvmlPciInfo_t, nvmlReturn_t,
+};
 
-use super::{put, put_characters, put_text, readings};
+use super::{mig, put, put_characters, put_text, readings};
 use crate::code::Code;
 use crate::device::{Device, Pci};
 use crate::live::{self, call, device_call};
@@ -12,10 +14,10 @@ use crate::state::State;
 
 /// The devices that are counted: MIG instances are not.
 fn counted(state: &State) -> impl Iterator<Item = &Device> {
-    state.devices.iter().filter(|device| device.mig_parent.is_none())
+    state.devices.iter().filter(|device| device.mig.is_none())
 }
 
-/// The index of a device; MIG instances have none.
+/// The index of a device that is counted.
 fn index_of(state: &State, device: &Device) -> Option<c_uint> {
     let index = counted(state).position(|other| other.handle == device.handle)?;
     c_uint::try_from(index).ok()
@@ -105,7 +107,7 @@ unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(
         let is_wanted = |address: String| {
             wanted.as_ref().is_ok_and(|wanted| address.as_bytes().eq_ignore_ascii_case(wanted))
         };
-        device.mig_parent.is_none()
+        device.mig.is_none()
             && (is_wanted(device.pci.address()) || is_wanted(device.pci.address_short()))
     };
     // SAFETY: the header asks for a place for one handle.
@@ -140,8 +142,12 @@ unsafe extern "C" fn nvmlDeviceGetUUID(
 }
 
 readings! {
-    nvmlDeviceGetIndex: c_uint = |state, device| index_of(state, device);
+    nvmlDeviceGetIndex: c_uint = |state, device| {
+        index_of(state, device).or_else(|| mig::index_of(state, device))
+    };
     nvmlDeviceGetMinorNumber: c_uint = |_, device| device.minor_number;
+    nvmlDeviceGetArchitecture: nvmlDeviceArchitecture_t = |_, device| device.architecture;
+    nvmlDeviceGetBrand: nvmlBrandType_t = |_, device| device.brand;
     nvmlDeviceGetPciInfo_v3: nvmlPciInfo_t = |_, device| Some(device.pci.described());
 }
 

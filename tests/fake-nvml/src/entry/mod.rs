@@ -9,6 +9,10 @@
 #![allow(non_snake_case, reason = "the names are the driver's")]
 
 mod device;
+mod event;
+mod field;
+mod health;
+mod mig;
 mod process;
 mod sensor;
 mod system;
@@ -35,6 +39,26 @@ macro_rules! readings {
     )*};
 }
 use readings;
+
+/// The same for functions that are also told which of several values to read, as a number.
+macro_rules! keyed_readings {
+    ($($symbol:ident: $type:ty = $read:expr;)*) => {$(
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $symbol(
+            device: nvmlDevice_t,
+            key: std::ffi::c_uint,
+            out: *mut $type,
+        ) -> nvmlReturn_t {
+            let read: fn(&$crate::device::Device, u32) -> Option<$type> = $read;
+            $crate::live::device_call(stringify!($symbol), device, |_, device| {
+                let value = read(device, key).ok_or($crate::code::Code::NOT_SUPPORTED)?;
+                // SAFETY: the header asks for a place for one value of this type.
+                unsafe { $crate::entry::put(out, value) }
+            })
+        }
+    )*};
+}
+use keyed_readings;
 
 /// Writes a value where the caller wants it.
 ///
@@ -67,6 +91,14 @@ unsafe fn put_text(out: *mut c_char, room: c_uint, text: &[u8]) -> Result<(), Co
         out.add(text.len()).write(0);
     }
     Ok(())
+}
+
+/// The `version` of a structure: its size, and its number in the highest byte.
+const fn version<T>(number: c_uint) -> c_uint {
+    assert!(size_of::<T>() < 1 << 24);
+    #[allow(clippy::cast_possible_truncation, reason = "asserted right above")]
+    let size = size_of::<T>() as c_uint;
+    size | (number << 24)
 }
 
 /// Fills a fixed array of characters; what does not fit before the last zero is cut off.

@@ -4,11 +4,14 @@
 //! a call with room for none only asks for that number. After such a call the list may grow, see `Device::growths`.
 
 use std::collections::BTreeSet;
-use std::ffi::c_uint;
+use std::ffi::{c_uint, c_ulonglong};
 use std::sync::Mutex;
 
-use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlProcessInfo_t, nvmlReturn_t};
+use nvml_wrapper_sys::bindings::{
+    nvmlDevice_t, nvmlProcessInfo_t, nvmlProcessUtilizationSample_t, nvmlReturn_t,
+};
 
+use super::health::now_microseconds;
 use crate::code::Code;
 use crate::device::{Device, Process, ProcessKind};
 use crate::live::{device_call, lock};
@@ -98,4 +101,44 @@ lists! {
     nvmlDeviceGetGraphicsRunningProcesses_v2: Graphics;
     nvmlDeviceGetMPSComputeRunningProcesses_v3: Mps;
     nvmlDeviceGetMPSComputeRunningProcesses_v2: Mps;
+}
+
+/// Which processes were busy since a time. Nobody: "not found", as the driver says it.
+///
+/// The caller passes a count, and room for as many.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetProcessUtilization(
+    device: nvmlDevice_t,
+    out: *mut nvmlProcessUtilizationSample_t,
+    count: *mut c_uint,
+    _since_microseconds: c_ulonglong,
+) -> nvmlReturn_t {
+    device_call("nvmlDeviceGetProcessUtilization", device, |_, device| {
+        // SAFETY: the header asks for a count.
+        let count = unsafe { count.as_mut() }.ok_or(Code::INVALID_ARGUMENT)?;
+        let busy: Vec<_> = device.processes.iter().filter_map(sample).collect();
+        let room = std::mem::replace(count, c_uint::try_from(busy.len()).unwrap_or(c_uint::MAX));
+        if busy.is_empty() {
+            return Err(Code::NOT_FOUND);
+        }
+        if out.is_null() || *count > room {
+            return Err(Code::INSUFFICIENT_SIZE);
+        }
+        for (place, sample) in busy.into_iter().enumerate() {
+            // SAFETY: there is room for `room` samples, and there are no more.
+            unsafe { out.add(place).write(sample) };
+        }
+        Ok(())
+    })
+}
+
+fn sample(process: &Process) -> Option<nvmlProcessUtilizationSample_t> {
+    Some(nvmlProcessUtilizationSample_t {
+        pid: process.pid,
+        timeStamp: now_microseconds(),
+        smUtil: process.utilization_percent?,
+        memUtil: 0,
+        encUtil: 0,
+        decUtil: 0,
+    })
 }

@@ -1,25 +1,19 @@
 //! What a device measures: memory, utilization, temperature, power.
 
 use std::ffi::{c_int, c_uint, c_ulonglong};
-use std::mem::size_of;
 
 use nvml_wrapper_sys::bindings::{
-    nvmlDevice_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlReturn_t, nvmlTemperatureSensors_t,
-    nvmlTemperatureThresholds_t, nvmlUtilization_t,
+    nvmlDevice_t, nvmlMarginTemperature_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlPstates_t,
+    nvmlReturn_t, nvmlTemperature_t, nvmlTemperatureSensors_t, nvmlUtilization_t,
 };
 
-use super::{put, readings};
+use super::{keyed_readings, put, readings, version};
 use crate::code::Code;
 use crate::device::Memory;
 use crate::live::device_call;
 
-/// The `version` of a structure: its size, and its number in the highest byte.
-const fn version<T>(number: c_uint) -> c_uint {
-    assert!(size_of::<T>() < 1 << 24);
-    #[allow(clippy::cast_possible_truncation, reason = "asserted right above")]
-    let size = size_of::<T>() as c_uint;
-    size | (number << 24)
-}
+/// Every bit that says why clocks are low.
+const CLOCK_EVENTS: c_ulonglong = 0x1ff;
 
 readings! {
     nvmlDeviceGetMemoryInfo: nvmlMemory_t = |_, device| {
@@ -46,6 +40,25 @@ readings! {
     };
     nvmlDeviceGetCurrentClocksEventReasons: c_ulonglong = |_, device| device.clock_event_bits;
     nvmlDeviceGetCurrentClocksThrottleReasons: c_ulonglong = |_, device| device.clock_event_bits;
+    nvmlDeviceGetSupportedClocksEventReasons: c_ulonglong = |_, device| {
+        device.clock_event_bits.map(|_| CLOCK_EVENTS)
+    };
+    nvmlDeviceGetSupportedClocksThrottleReasons: c_ulonglong = |_, device| {
+        device.clock_event_bits.map(|_| CLOCK_EVENTS)
+    };
+    nvmlDeviceGetPerformanceState: nvmlPstates_t = |_, device| device.performance_state;
+}
+
+keyed_readings! {
+    nvmlDeviceGetTemperatureThreshold: c_uint = |device, threshold| {
+        device.temperature_thresholds_celsius.get(&threshold).copied()
+    };
+    nvmlDeviceGetClockInfo: c_uint = |device, clock| {
+        device.clocks_megahertz.get(&clock).map(|clock| clock.0)
+    };
+    nvmlDeviceGetMaxClockInfo: c_uint = |device, clock| {
+        device.clocks_megahertz.get(&clock).map(|clock| clock.1)
+    };
 }
 
 /// The caller passes a structure whose version is set, or null.
@@ -85,17 +98,40 @@ unsafe extern "C" fn nvmlDeviceGetTemperature(
     })
 }
 
-/// The caller passes a place for the temperature, or null.
+/// The caller passes a structure whose version and sensor are set, or null.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetTemperatureThreshold(
+unsafe extern "C" fn nvmlDeviceGetTemperatureV(
     device: nvmlDevice_t,
-    threshold: nvmlTemperatureThresholds_t,
-    out: *mut c_uint,
+    out: *mut nvmlTemperature_t,
 ) -> nvmlReturn_t {
-    device_call("nvmlDeviceGetTemperatureThreshold", device, |_, device| {
-        let celsius = device.temperature_thresholds_celsius.get(&threshold);
-        // SAFETY: the header asks for a place for one number.
-        unsafe { put(out, *celsius.ok_or(Code::NOT_SUPPORTED)?) }
+    device_call("nvmlDeviceGetTemperatureV", device, |_, device| {
+        // SAFETY: the header asks for a structure that is set so far.
+        let out = unsafe { out.as_mut() }.ok_or(Code::INVALID_ARGUMENT)?;
+        if out.version != version::<nvmlTemperature_t>(1) {
+            return Err(Code::ARGUMENT_VERSION_MISMATCH);
+        }
+        if out.sensorType != 0 {
+            return Err(Code::INVALID_ARGUMENT);
+        }
+        out.temperature = device.temperature_celsius.ok_or(Code::NOT_SUPPORTED)?;
+        Ok(())
+    })
+}
+
+/// The caller passes a structure whose version is set, or null.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetMarginTemperature(
+    device: nvmlDevice_t,
+    out: *mut nvmlMarginTemperature_t,
+) -> nvmlReturn_t {
+    device_call("nvmlDeviceGetMarginTemperature", device, |_, device| {
+        // SAFETY: the header asks for a structure whose version is set.
+        let out = unsafe { out.as_mut() }.ok_or(Code::INVALID_ARGUMENT)?;
+        if out.version != version::<nvmlMarginTemperature_t>(1) {
+            return Err(Code::ARGUMENT_VERSION_MISMATCH);
+        }
+        out.marginTemperature = device.temperature_margin_celsius.ok_or(Code::NOT_SUPPORTED)?;
+        Ok(())
     })
 }
 
