@@ -209,7 +209,9 @@ fn identifiers_use_the_words_of_the_contract() {
     let never = ["master", "slave", "tenant", "blacklist", "whitelist"];
     let mut complaints = Vec::new();
     for file in files(&["rs", "proto", "py"]) {
-        if file.path == "tests/tests/tidy.rs" {
+        // The functions and layouts of the driver's library have the driver's names.
+        if file.path == "tests/tests/tidy.rs" || file.path.starts_with("tests/fake-nvml/src/entry/")
+        {
             continue;
         }
         for (number, line) in file.code_lines() {
