@@ -8,6 +8,21 @@
 //!
 //! It promises the layouts of the driver's header and never to unwind or to hold a lock while a call waits. It is
 //! loaded from an explicit path only. Symbols that it lacks are missing, as on an old driver.
+//!
+//! ```no_run
+//! use gpulease_fake_nvml::{Code, Device, FakeNvml, uuid};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let fake = FakeNvml::copy_to(folder.path())?;
+//! fake.add_device(Device::new(0))?;
+//! fake.run_process(&uuid(0), 4_711, 3 << 30)?;
+//! let nvml = nvml_wrapper::Nvml::builder().lib_path(fake.library().as_os_str()).init()?;
+//! assert_eq!(nvml.device_by_index(0)?.memory_info()?.used, 3 << 30);
+//! let fault = fake.hang(("nvmlDeviceGetPowerUsage", uuid(0).as_str()))?;
+//! fake.lift(fault)?;
+//! fake.fail("nvmlDeviceGetCount_v2", Code::DRIVER_NOT_LOADED)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod code;
 pub mod control;

@@ -38,7 +38,8 @@ static CALLS_BYTES: AtomicU64 = AtomicU64::new(0);
 
 struct Loaded {
     stamp: Option<Stamp>,
-    state: Arc<State>,
+    /// An error is kept too, so that it is told once.
+    state: Result<Arc<State>, Code>,
 }
 
 /// Takes a lock, whatever became of its last owner.
@@ -76,22 +77,20 @@ pub(crate) fn state() -> Result<Arc<State>, Code> {
     if let Some(loaded) = &*loaded
         && loaded.stamp == stamp
     {
-        return Ok(Arc::clone(&loaded.state));
+        return loaded.state.clone();
     }
     let state = match stamp {
-        None => Arc::default(),
-        Some(_) => Arc::new(files::read(&path).map_err(|error| complain(&error))?),
+        None => Ok(Arc::default()),
+        Some(_) => files::read(&path).map(Arc::new).map_err(|error| complain(&error)),
     };
-    *loaded = Some(Loaded { stamp, state: Arc::clone(&state) });
-    Ok(state)
+    *loaded = Some(Loaded { stamp, state: state.clone() });
+    state
 }
 
-#[allow(
-    clippy::print_stderr,
-    reason = "the caller only gets a number; who wrote the file must learn why"
-)]
+/// Tells why a state cannot be read: the caller only gets a number, but who wrote the file must learn it.
 fn complain(error: &std::io::Error) -> Code {
-    eprintln!("{error}");
+    // Without a place to tell it to, the number has to do.
+    let _ = writeln!(std::io::stderr(), "{error}");
     Code::UNKNOWN
 }
 

@@ -3,8 +3,10 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use gpulease_fake_nvml::{Device, FakeNvml, uuid};
+use gpulease_fake_nvml::{Device, FakeNvml, Memory, uuid};
 use nvml_wrapper::enum_wrappers::device::TemperatureSensor;
 use nvml_wrapper::error::NvmlError;
 
@@ -136,4 +138,28 @@ fn changes_that_follow_each_other_closely_are_all_seen() {
         let told = device.temperature(TemperatureSensor::Gpu).unwrap();
         assert_eq!(i32::try_from(told).unwrap(), celsius + 1);
     }
+}
+
+#[test]
+fn every_thread_sees_whole_states_while_they_change() {
+    let loaded = Loaded::with_devices(1);
+    let set = |part: u64| {
+        let memory = Memory { total_bytes: part * 3, reserved_bytes: part, used_bytes: part };
+        loaded.fake.edit_device(&uuid(0), |device| device.memory = Some(memory)).unwrap();
+    };
+    set(1);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let device = loaded.device(0);
+                while !is_over.load(Ordering::Relaxed) {
+                    let memory = device.memory_info().unwrap();
+                    assert_eq!((memory.total, memory.free), (memory.used * 3, memory.used));
+                }
+            });
+        }
+        (2..300).for_each(set);
+        is_over.store(true, Ordering::Relaxed);
+    });
 }
