@@ -21,8 +21,14 @@ pub(crate) enum Deadline {
     LockDelay(DeviceId, LeaseId),
     /// A device may have been closed for long enough after an import (P2).
     DeviceClosed(DeviceId),
+    /// A pass over a closed part is due again, or was waited for long enough (P7).
+    Check(DeviceId, LeaseId),
     /// A TTL or lifetime may be over.
     Expiry(LeaseId),
+    /// A notice may be over.
+    Notice(LeaseId),
+    /// A minimum hold may be reached, or a shield over: notices may be due (P14).
+    MinimumHold(LeaseId),
     /// A wait may be over.
     Wait(LeaseId),
     /// A waiter's caller may have been away for too long (P11).

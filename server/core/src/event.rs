@@ -8,9 +8,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::{DeviceId, LeaseId, Name, NodeId, Revision, Token},
+    id::{DeviceId, LeaseId, Name, NodeId, NoticeId, Revision, Token},
     inventory::{DeviceFacts, NodeFacts},
-    lease::{DropCause, EndReason, OpenCause},
+    lease::{Basis, DropCause, EndReason, OpenCause},
+    notice::{Cause, Target},
+    order::{Class, Lane},
     request::Request,
     time::Time,
 };
@@ -103,7 +105,7 @@ pub enum Event {
         /// What is asked for.
         request: Arc<Request>,
     },
-    /// A lease was granted.
+    /// A lease was granted, for the first time or after a pause.
     Granted {
         /// Which one.
         lease: LeaseId,
@@ -111,11 +113,65 @@ pub enum Event {
         token: Token,
         /// What it holds, in order of number.
         devices: Box<[DeviceId]>,
+        /// Its place in the order.
+        class: Class,
+        /// How it was decided.
+        basis: Basis,
     },
-    /// Devices are kept for the first request of its priority (P10).
+    /// A lease was given notice.
+    Noticed {
+        /// Which one.
+        lease: LeaseId,
+        /// The notice's number.
+        notice: NoticeId,
+        /// Why.
+        causes: Vec<Cause>,
+        /// When its devices are taken.
+        deadline: Time,
+    },
+    /// A notice has other causes or another deadline.
+    NoticeChanged {
+        /// Which lease.
+        lease: LeaseId,
+        /// Why it stands now.
+        causes: Vec<Cause>,
+        /// When the devices are taken now.
+        deadline: Time,
+        /// The holder has had its extension.
+        extended: bool,
+    },
+    /// A notice has no cause any more.
+    NoticeWithdrawn {
+        /// Which lease.
+        lease: LeaseId,
+    },
+    /// A lease gave its devices back on a notice, or lost one of them, and waits for others.
+    Paused {
+        /// Which one.
+        lease: LeaseId,
+        /// What it lost, in words; `None`: it acknowledged its notice.
+        lost: Option<Arc<str>>,
+    },
+    /// No new grants on a device or node, on an operator's word.
+    Cordoned {
+        /// Where.
+        target: Target,
+        /// Holders are given notice too.
+        drain: bool,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// That was taken back.
+    Uncordoned {
+        /// Where.
+        target: Target,
+    },
+    /// Devices are kept for the first request of its lane (P10).
     Kept {
         /// Which request.
         lease: LeaseId,
+        /// As the first of which lane.
+        lane: Lane,
         /// Which devices.
         devices: Box<[DeviceId]>,
         /// When the keep lapses.

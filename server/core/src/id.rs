@@ -41,6 +41,10 @@ number!(
     Token(u64)
 );
 number!(
+    /// A notice; never used again. 0 is none.
+    NoticeId(u64)
+);
+number!(
     /// The number of a durable batch; the first is 1.
     Revision(u64)
 );

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    id::{Caller, Holder, LeaseId, Name, Ticket, Token},
+    id::{Caller, Holder, LeaseId, Name, NoticeId, Ticket, Token},
     inventory::{DeviceFacts, NodeFacts},
-    request::Request,
+    request::{Process, Request},
+    time::Span,
 };
 
 /// One input.
@@ -46,6 +47,56 @@ pub enum Input {
         /// Who the caller says it is; the session's holder in a session.
         holder: Option<Holder>,
     },
+    /// A holder answers a notice: it has stopped, and gives the devices back.
+    Acknowledge {
+        /// Who asks.
+        caller: Caller,
+        /// What the reply carries.
+        ticket: Ticket,
+        /// Which lease.
+        lease: LeaseId,
+        /// The token of its grant.
+        token: Token,
+        /// Which notice.
+        notice: NoticeId,
+        /// Who the caller says it is; the session's holder in a session.
+        holder: Option<Holder>,
+    },
+    /// A holder asks for more time to answer a notice.
+    ExtendNotice {
+        /// Who asks.
+        caller: Caller,
+        /// What the reply carries.
+        ticket: Ticket,
+        /// Which lease.
+        lease: LeaseId,
+        /// The token of its grant.
+        token: Token,
+        /// Which notice.
+        notice: NoticeId,
+        /// By how much.
+        extension: Span,
+        /// Who the caller says it is; the session's holder in a session.
+        holder: Option<Holder>,
+    },
+    /// An operator wants no new grants on a device or node.
+    Cordon {
+        /// What the reply carries.
+        ticket: Ticket,
+        /// Where.
+        target: TargetName,
+        /// Holders are to be given notice too.
+        drain: bool,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// An operator takes that back.
+    Uncordon {
+        /// What the reply carries.
+        ticket: Ticket,
+        /// Where.
+        target: TargetName,
+    },
     /// An operator ends a lease.
     Revoke {
         /// What the reply carries.
@@ -82,6 +133,8 @@ pub enum Input {
         node: Name,
         /// One for each device measured.
         samples: Vec<DeviceSample>,
+        /// What a pass over all processes showed, where there was one.
+        trees: Option<TreePass>,
     },
     /// An operator says that nothing of former leases runs on a device (P2, P6).
     OpenDevice {
@@ -105,16 +158,80 @@ pub struct DeviceReport {
     pub lost: Option<Name>,
 }
 
+/// A device or node, as people name them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetName {
+    /// A device, by UUID.
+    Device(Name),
+    /// A node, by name.
+    Node(Name),
+}
+
 /// One measurement of one device.
 #[derive(Clone, Debug)]
 pub struct DeviceSample {
     /// Which device.
     pub uuid: Name,
     /// Its memory; `None`: unknown, which blocks grants (P7).
-    pub memory: Option<MemoryReading>,
+    pub memory: Option<MemoryReport>,
+    /// The newest check of this device asked for before the reading began; 0: none was.
+    pub check: u64,
 }
 
-/// The memory of one device, from one pass over it.
+/// What a backend read of the memory of one device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemoryReport {
+    /// Everything, exact at this moment.
+    Exact(MemoryReading),
+    /// The sum alone; what the newest pass over the processes showed still stands.
+    Sum {
+        /// In use, in bytes, the driver's own left out.
+        used_bytes: u64,
+    },
+    /// The sum and the processes, from one pass.
+    Pass {
+        /// In use, in bytes, the driver's own left out.
+        used_bytes: u64,
+        /// At most [`PROCESSES_MAX`] processes.
+        processes: Vec<ProcessUse>,
+    },
+    /// The sum alone, where no use can be attributed.
+    Unattributed {
+        /// In use, in bytes, the driver's own left out.
+        used_bytes: u64,
+        /// Why not.
+        reason: Name,
+    },
+}
+
+/// The most processes told of one device: 1,024 × some 400 bytes are 400 KB.
+pub const PROCESSES_MAX: usize = 1_024;
+
+/// What one process uses of one device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessUse {
+    /// Which one.
+    pub process: Process,
+    /// The declared process in whose tree it is.
+    pub root: Option<Process>,
+    /// How much, in bytes.
+    pub bytes: u64,
+    /// The user that runs it.
+    pub uid: Option<u32>,
+    /// Its command line, cut to a name's length; may be empty.
+    pub command: Name,
+}
+
+/// What a pass over all processes of a node showed of the declared ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TreePass {
+    /// The newest check of any device asked for before the pass began; 0: none was.
+    pub check: u64,
+    /// Declared processes of which something lives: itself, or something it started. All others have exited.
+    pub alive: Vec<Process>,
+}
+
+/// The memory of one device, explained.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryReading {
     /// In use, in bytes.

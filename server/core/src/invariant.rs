@@ -10,6 +10,7 @@ use crate::{
     id::{DeviceId, LeaseId, Token},
     inventory::{Device, Node, Sums},
     lease::{Lease, State as LeaseState},
+    order::Lane,
     request::Share,
     state::{State, Tally},
 };
@@ -24,8 +25,9 @@ pub type Violation = String;
 pub fn check(state: &State) -> Result<(), Violation> {
     devices_hold_what_leases_say(state)?;
     whole_devices_are_alone(state)?;
-    closed_parts_belong_to_reclaiming_leases(state)?;
     imports_close_until_their_time(state)?;
+    reclaiming_leases_close_something(state)?;
+    notices_stand_for_pausing_leases(state)?;
     hosts_carry_what_leases_say(state)?;
     tokens_are_unique_and_below_the_newest(state)?;
     names_are_unique_among_holders(state)?;
@@ -41,7 +43,7 @@ pub fn check(state: &State) -> Result<(), Violation> {
 /// # Errors
 /// How the grant does not fit.
 pub fn grant_fits(state: &State, event: &Event) -> Result<(), Violation> {
-    let Event::Granted { lease, token, devices } = event else { return Ok(()) };
+    let Event::Granted { lease, token, devices, .. } = event else { return Ok(()) };
     let Some(lease) = state.lease(*lease) else { return Err(format!("lease {lease} is unknown")) };
     let ask = lease.request.ask;
     if devices.len() != ask.devices as usize || !devices.is_sorted_by(|a, b| a < b) {
@@ -69,6 +71,13 @@ pub fn grant_fits(state: &State, event: &Event) -> Result<(), Violation> {
         if device.closed_until.is_some() {
             return Err(format!(
                 "lease {} is granted {}, which an import closed",
+                lease.id, device.facts.uuid
+            ));
+        }
+        let node = state.inventory().node(device.node);
+        if device.cordon.is_some() || node.is_none_or(|node| node.cordon.is_some() || node.lost) {
+            return Err(format!(
+                "lease {} is granted {}, which is cordoned or on a lost node",
                 lease.id, device.facts.uuid
             ));
         }
@@ -133,7 +142,7 @@ fn nodes_of<'a>(state: &'a State, devices: &[DeviceId]) -> Vec<&'a Node> {
 
 fn devices_hold_what_leases_say(state: &State) -> Result<(), Violation> {
     let mut said: BTreeMap<DeviceId, BTreeMap<LeaseId, Share>> = BTreeMap::new();
-    for lease in state.leases().values().filter(|lease| lease.state == LeaseState::Active) {
+    for lease in state.leases().values().filter(|lease| lease.state.holds()) {
         for device in &lease.devices {
             said.entry(*device).or_default().insert(lease.id, lease.request.ask.share);
         }
@@ -175,19 +184,15 @@ fn whole_devices_are_alone(state: &State) -> Result<(), Violation> {
     Ok(())
 }
 
-fn closed_parts_belong_to_reclaiming_leases(state: &State) -> Result<(), Violation> {
+fn reclaiming_leases_close_something(state: &State) -> Result<(), Violation> {
     let mut closing: BTreeSet<LeaseId> = BTreeSet::new();
-    for (id, device) in state.inventory().devices() {
-        if device.closed_sums != Sums::of(device.closed.values()) {
+    for (_, device) in state.inventory().devices() {
+        if device.closed_sums != Sums::of(device.closed.values().map(|closed| &closed.share)) {
             return Err(format!("{} counts what is closed wrong: {device:?}", device.facts.uuid));
         }
         for closed in device.closed.keys() {
-            let lease = state.lease(*closed).filter(|lease| lease.devices.contains(&id));
-            if !lease.is_some_and(|lease| matches!(lease.state, LeaseState::Reclaiming(_))) {
-                return Err(format!(
-                    "{} is closed by lease {closed}, which is not reclaiming",
-                    device.facts.uuid
-                ));
+            if device.holding.contains_key(closed) {
+                return Err(format!("{} is held and closed by {closed}", device.facts.uuid));
             }
             closing.insert(*closed);
         }
@@ -212,9 +217,22 @@ fn imports_close_until_their_time(state: &State) -> Result<(), Violation> {
     }
 }
 
+fn notices_stand_for_pausing_leases(state: &State) -> Result<(), Violation> {
+    for lease in state.leases().values() {
+        let stands = lease.notice.as_ref().is_some_and(|notice| !notice.causes.is_empty());
+        if lease.state == LeaseState::Pausing && !stands {
+            return Err(format!("lease {} is pausing for nothing", lease.id));
+        }
+        if lease.notice.as_ref().is_some_and(|notice| notice.id > state.last_notice()) {
+            return Err(format!("the notice of lease {} was never given", lease.id));
+        }
+    }
+    Ok(())
+}
+
 fn hosts_carry_what_leases_say(state: &State) -> Result<(), Violation> {
     let mut said: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    for lease in state.leases().values().filter(|lease| lease.state == LeaseState::Active) {
+    for lease in state.leases().values().filter(|lease| lease.state.holds()) {
         for node in nodes_of(state, &lease.devices) {
             let (cpu, memory) = said.entry(node.facts.name.as_str()).or_default();
             *cpu = cpu.saturating_add(lease.request.constraints.host_cpu_millis);
@@ -249,7 +267,7 @@ fn tokens_are_unique_and_below_the_newest(state: &State) -> Result<(), Violation
 
 fn names_are_unique_among_holders(state: &State) -> Result<(), Violation> {
     let mut names = BTreeMap::new();
-    let named = |lease: &&Lease| matches!(lease.state, LeaseState::Queued | LeaseState::Active);
+    let named = |lease: &&Lease| lease.state.waits() || lease.state.holds();
     for lease in state.leases().values().filter(named) {
         let Some(name) = lease.name() else { continue };
         let service = &lease.request.holder.service;
@@ -288,10 +306,15 @@ fn request_ids_name_their_leases(state: &State) -> Result<(), Violation> {
 
 fn keeps_are_one_per_priority_and_disjoint(state: &State) -> Result<(), Violation> {
     let mut kept: BTreeMap<DeviceId, LeaseId> = BTreeMap::new();
-    for (priority, keep) in state.keeps() {
-        let lease = state.lease(keep.lease).filter(|lease| lease.state == LeaseState::Queued);
-        if lease.is_none_or(|lease| lease.request.priority != *priority) {
-            return Err(format!("{keep:?} is not for a queued lease of priority {priority:?}"));
+    let mut keeping = BTreeSet::new();
+    for (lane, keep) in state.keeps() {
+        let lease = state.lease(keep.lease).filter(|lease| lease.state.waits());
+        let in_lane = |lease: &Lease| match lane {
+            Lane::Of(priority) => lease.request.priority == *priority,
+            Lane::Owner => true,
+        };
+        if !lease.is_some_and(in_lane) || !keeping.insert(keep.lease) {
+            return Err(format!("{keep:?} is not for one waiting lease of lane {lane:?}"));
         }
         for device in &keep.devices {
             if kept.insert(*device, keep.lease).is_some() {
@@ -315,6 +338,8 @@ fn the_tally_counts_the_leases(state: &State) -> Result<(), Violation> {
     let counted = Tally {
         queued: count(|state| state == LeaseState::Queued),
         active: count(|state| state == LeaseState::Active),
+        pausing: count(|state| state == LeaseState::Pausing),
+        paused: count(|state| state == LeaseState::Paused),
         reclaiming: count(|state| matches!(state, LeaseState::Reclaiming(_))),
     };
     if counted == *state.tally() {
@@ -329,7 +354,10 @@ fn states_and_times_agree(state: &State) -> Result<(), Violation> {
         let granted = lease.granted_at.is_some();
         let agree = match lease.state {
             LeaseState::Queued => !granted && lease.ended_at.is_none() && lease.devices.is_empty(),
-            LeaseState::Active | LeaseState::Reclaiming(_) => granted && lease.ended_at.is_none(),
+            LeaseState::Paused => granted && lease.paused_at.is_some() && lease.ended_at.is_none(),
+            LeaseState::Active | LeaseState::Pausing | LeaseState::Reclaiming(_) => {
+                granted && lease.ended_at.is_none()
+            }
             LeaseState::Ended(_) => lease.ended_at.is_some(),
         };
         if !agree || granted != (lease.token > Token(0)) {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{DeviceId, LeaseId, Name, NodeId, Token},
-    request::Share,
+    request::{Process, Share},
     time::Time,
 };
 
@@ -84,6 +84,37 @@ pub struct Node {
     pub host_cpu_used_millis: u64,
     /// Host memory of the leases that hold its devices, in bytes.
     pub host_memory_used_bytes: u64,
+    /// No new grants on it, on an operator's word.
+    pub cordon: Option<Cordon>,
+}
+
+/// No new grants, on an operator's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cordon {
+    /// Holders are given notice too.
+    pub drain: bool,
+    /// Why, in the operator's words.
+    pub reason: Arc<str>,
+}
+
+/// A part of a device that a former lease may still use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    /// Which part.
+    pub share: Share,
+    /// What opens it.
+    pub until: ClosedUntil,
+    /// The process whose tree may still use it, where the lease declared one.
+    pub process: Option<Process>,
+}
+
+/// What opens a closed part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClosedUntil {
+    /// Proof, or the lock delay: it ended uncleanly, or was paused by a loss (P6).
+    Proven,
+    /// A pass over the device, or `release_check_max`: it was given back (P7).
+    Checked,
 }
 
 /// Sums over parts of a device. They are adjusted with every part, for counting anew would cost the number of parts at
@@ -144,7 +175,7 @@ pub struct Device {
     /// Bytes they hold.
     pub memory_used_bytes: u64,
     /// Parts that former leases may still use (P6), by former lease.
-    pub closed: BTreeMap<LeaseId, Share>,
+    pub closed: BTreeMap<LeaseId, Closed>,
     /// Sums over them.
     pub closed_sums: Sums,
     /// An import closed it until then, for leases that the journal does not know (P2).
@@ -153,6 +184,8 @@ pub struct Device {
     pub kept_for: Option<LeaseId>,
     /// The token of the newest grant on it (P2).
     pub token: Token,
+    /// No new grants on it, on an operator's word.
+    pub cordon: Option<Cordon>,
 }
 
 impl Device {
@@ -173,6 +206,7 @@ impl Device {
             closed_until: None,
             kept_for: None,
             token: Token(0),
+            cordon: None,
         }
     }
 
@@ -213,16 +247,16 @@ impl Device {
     }
 
     /// Books that a former lease may still use a part.
-    pub fn close(&mut self, lease: LeaseId, share: Share) {
+    pub fn close(&mut self, lease: LeaseId, closed: Closed) {
         self.open(lease);
-        self.closed.insert(lease, share);
-        self.closed_sums.count(share, u64::saturating_add);
+        self.closed.insert(lease, closed);
+        self.closed_sums.count(closed.share, u64::saturating_add);
     }
 
     /// Books that it no longer may.
     pub fn open(&mut self, lease: LeaseId) {
-        if let Some(share) = self.closed.remove(&lease) {
-            self.closed_sums.count(share, u64::saturating_sub);
+        if let Some(closed) = self.closed.remove(&lease) {
+            self.closed_sums.count(closed.share, u64::saturating_sub);
         }
     }
 
@@ -340,6 +374,7 @@ impl Inventory {
             seen_at: now,
             host_cpu_used_millis: 0,
             host_memory_used_bytes: 0,
+            cordon: None,
         });
     }
 

@@ -1,7 +1,8 @@
 //! Keeping: devices set aside for the first request of a priority that does not fit, so that it does not starve (P10).
 //!
-//! It chooses the set with the fewest leases in its way, on the devices and on their hosts, then the lowest index. The
-//! choice is an event, so that it stands until the request is granted or leaves, a request earlier in the order takes
+//! It chooses the set with the fewest leases in its way, on the devices and on their hosts, then the lowest index. A
+//! request that may preempt (P14) first looks for a set with nobody in its way whom it may not, then for the victims
+//! that lose least: `preemption` says who is which. The choice is an event, so that it stands until the request is granted or leaves, a request earlier in the order takes
 //! it over, something other than leases comes in its way, or it lapses.
 
 use std::{cmp::Reverse, collections::BTreeSet};
@@ -11,6 +12,7 @@ use crate::{
     inventory::{Device, Inventory, Node},
     lease::Lease,
     placement::{Site, sorted},
+    preemption::{Loss, Preemptor},
     request::{Request, Share},
     state::State,
     time::{Span, Time},
@@ -20,6 +22,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Choice {
     pub(crate) devices: Box<[DeviceId]>,
+    /// How many leases in the way may not be preempted.
+    pub(crate) stubborn: usize,
     /// `None`: at least one lease in the way did not say how long it will hold.
     pub(crate) forecast: Option<Time>,
 }
@@ -32,9 +36,13 @@ impl Choice {
     }
 }
 
-/// What stands in the way on one device.
+/// What stands in the way on one device; the smallest is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Obstacle {
+    /// Leases that may not be preempted.
+    stubborn: usize,
+    /// What the others would lose, where all in the way may be preempted.
+    loss: Option<Loss>,
     leases: usize,
     device: DeviceId,
     /// When it should be over; never, where nobody said.
@@ -45,16 +53,17 @@ struct Obstacle {
 pub(crate) fn choose(
     site: &Site<'_>,
     state: &State,
-    request: &Request,
+    preemptor: &Preemptor<'_>,
     open: &dyn Fn(DeviceId, &Device) -> bool,
 ) -> Option<Choice> {
+    let request = preemptor.request;
     let wanted = request.ask.devices as usize;
     let mut all: Vec<Obstacle> = Vec::new();
-    let mut best: Option<(usize, Vec<Obstacle>)> = None;
+    let mut best: Option<((usize, usize), Vec<Obstacle>)> = None;
     for (_, node) in site.inventory.nodes() {
         let host = Host::of(site, state, request, node);
         let mut here: Vec<Obstacle> = (node.devices.iter())
-            .filter_map(|id| obstacle(site, state, request, *id, &host, open))
+            .filter_map(|id| obstacle(site, preemptor, *id, &host, open))
             .collect();
         here.sort_unstable();
         if request.constraints.same_node {
@@ -75,14 +84,17 @@ pub(crate) fn choose(
     let (_, chosen) = best?;
     let until = chosen.iter().map(|obstacle| obstacle.until).max().unwrap_or(Time::ZERO);
     let forecast = (until < Time::NEVER).then_some(until);
+    let stubborn = total(&chosen).0;
     Some(Choice {
+        stubborn,
         devices: sorted(chosen.into_iter().map(|obstacle| obstacle.device).collect()),
         forecast,
     })
 }
 
-fn total(obstacles: &[Obstacle]) -> usize {
-    obstacles.iter().map(|obstacle| obstacle.leases).fold(0, usize::saturating_add)
+fn total(obstacles: &[Obstacle]) -> (usize, usize) {
+    let sum = |of: fn(&Obstacle) -> usize| obstacles.iter().map(of).fold(0, usize::saturating_add);
+    (sum(|obstacle| obstacle.stubborn), sum(|obstacle| obstacle.leases))
 }
 
 /// Whether leases alone keep a request from a device: were they gone, it would fit.
@@ -99,19 +111,19 @@ pub(crate) fn only_leases_in_the_way(site: &Site<'_>, request: &Request, id: Dev
 
 fn obstacle(
     site: &Site<'_>,
-    state: &State,
-    request: &Request,
+    preemptor: &Preemptor<'_>,
     id: DeviceId,
     host: &Host<'_>,
     open: &dyn Fn(DeviceId, &Device) -> bool,
 ) -> Option<Obstacle> {
+    let request = preemptor.request;
     let device = site.inventory.device(id)?;
     if !open(id, device) || !only_leases_in_the_way(site, request, id) {
         return None;
     }
     let mut bare = device.clone();
     let mut gone: Vec<LeaseId> = Vec::new();
-    for lease in removal_order(device) {
+    for lease in removal_order(preemptor, id, device) {
         if site.room(id, &bare).is_some_and(|room| room.fits(request.ask.share)) {
             break;
         }
@@ -121,19 +133,21 @@ fn obstacle(
     }
     let on_host = host.in_the_way(request, &gone);
     gone.extend(on_host.into_iter().map(|lease| lease.id));
-    let end = |id: &LeaseId| state.lease(*id).map_or(Time::NEVER, forecast_end);
-    let until = gone.iter().map(end).max().unwrap_or(Time::ZERO);
-    Some(Obstacle { leases: gone.len(), device: id, until })
+    let until = gone.iter().map(|lease| preemptor.gone_at(*lease, id)).max().unwrap_or(Time::ZERO);
+    let losses: Vec<Option<Loss>> = gone.iter().map(|lease| preemptor.loss(*lease, id)).collect();
+    let stubborn = losses.iter().filter(|loss| loss.is_none()).count();
+    let loss = if stubborn == 0 { losses.into_iter().flatten().max() } else { None };
+    Some(Obstacle { stubborn, loss, leases: gone.len(), device: id, until })
 }
 
 /// The host of a node, and the leases that take CPU or memory of it, the largest first.
-struct Host<'a> {
+pub(crate) struct Host<'a> {
     node: &'a Node,
     takers: Vec<&'a Lease>,
 }
 
 impl<'a> Host<'a> {
-    fn of(site: &Site<'a>, state: &'a State, request: &Request, node: &'a Node) -> Self {
+    pub(crate) fn of(site: &Site<'a>, state: &'a State, request: &Request, node: &'a Node) -> Self {
         let mut takers: Vec<&Lease> = Vec::new();
         if wanted_of_host(request) != (0, 0) {
             let devices = node.devices.iter().filter_map(|id| site.inventory.device(*id));
@@ -147,7 +161,7 @@ impl<'a> Host<'a> {
     }
 
     /// The leases that have to go besides those that go anyway, so that a request fits.
-    fn in_the_way(&self, request: &Request, gone: &[LeaseId]) -> Vec<&'a Lease> {
+    pub(crate) fn in_the_way(&self, request: &Request, gone: &[LeaseId]) -> Vec<&'a Lease> {
         let (facts, (cpu, memory)) = (&self.node.facts, wanted_of_host(request));
         let mut used = (self.node.host_cpu_used_millis, self.node.host_memory_used_bytes);
         let (going, others): (Vec<&Lease>, Vec<&Lease>) =
@@ -176,12 +190,13 @@ fn wanted_of_host(request: &Request) -> (u64, u64) {
     (request.constraints.host_cpu_millis, request.constraints.host_memory_bytes)
 }
 
-/// The largest first: so the fewest have to go.
-fn removal_order(device: &Device) -> Vec<LeaseId> {
+/// Those that go by themselves or may be preempted, then the largest first: so the fewest have to go.
+fn removal_order(preemptor: &Preemptor<'_>, id: DeviceId, device: &Device) -> Vec<LeaseId> {
     let held = device.holding.iter().map(|(lease, share)| (*lease, *share));
-    let closed = device.closed.iter().map(|(lease, share)| (*lease, *share));
+    let closed = device.closed.iter().map(|(lease, closed)| (*lease, closed.share));
     let mut all: Vec<_> = held.chain(closed).collect();
-    all.sort_by_key(|(lease, share)| (Reverse(weight(*share)), *lease));
+    let stubborn = |lease: LeaseId| preemptor.may_preempt() && preemptor.loss(lease, id).is_none();
+    all.sort_by_cached_key(|(lease, share)| (stubborn(*lease), Reverse(weight(*share)), *lease));
     all.into_iter().map(|(lease, _)| lease).collect()
 }
 
@@ -190,7 +205,7 @@ fn weight(share: Share) -> (bool, u64, u32) {
 }
 
 /// When a lease should be over by what its holder expected; never, where it said nothing.
-fn forecast_end(lease: &Lease) -> Time {
+pub(crate) fn forecast_end(lease: &Lease) -> Time {
     match (lease.granted_at, lease.request.expected_duration) {
         (Some(granted), Some(expected)) => granted.after(expected),
         _ => Time::NEVER,

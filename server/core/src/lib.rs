@@ -13,6 +13,7 @@
     clippy::indexing_slicing
 )]
 
+mod attribution;
 mod deadline;
 pub mod event;
 pub mod id;
@@ -22,9 +23,12 @@ pub mod invariant;
 pub mod inventory;
 mod keeping;
 pub mod lease;
+pub mod notice;
+pub mod order;
 pub mod output;
 mod placement;
 pub mod policy;
+mod preemption;
 mod queue;
 pub mod request;
 pub mod scheduler;

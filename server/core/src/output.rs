@@ -5,10 +5,10 @@ use std::{fmt, sync::Arc};
 use crate::{
     event::Event,
     id::{Caller, LeaseId, Name, Ticket, Token},
-    lease::EndReason,
-    request::InvalidField,
+    lease::{EndReason, State},
+    request::{InvalidField, Process},
     time::Span,
-    view::LeaseView,
+    view::{LeaseView, NoticeView},
 };
 
 /// Everything that a run of steps decided.
@@ -37,6 +37,20 @@ pub enum Effect {
         /// The lease as it is now.
         lease: Box<LeaseView>,
     },
+    /// Asks a node's backend for a full pass over a device, begun after this, outside its own rhythm (P6, P7).
+    Check {
+        /// The node.
+        node: Name,
+        /// The device, by UUID.
+        device: Name,
+        /// What the answering sample says, or a later number.
+        number: u64,
+    },
+    /// A process was declared: passes tell from now on whether anything of its tree lives.
+    Track {
+        /// Which one.
+        process: Process,
+    },
     /// A newer session of the same holder took over: this one ends with ABORTED (P22).
     SessionReplaced {
         /// The older session.
@@ -59,7 +73,21 @@ pub enum Answer {
         token: Token,
         /// For how long it now lives, at least.
         remaining: Span,
+        /// Where it stands: ACTIVE, PAUSING or PAUSED.
+        state: State,
+        /// While PAUSING: what it is asked.
+        notice: Option<Box<NoticeView>>,
+        /// The lease as it is, where the token given was not its newest (P17).
+        resumed: Option<Box<LeaseView>>,
     },
+    /// The notice is answered, or was not there any more: the lease as it is now.
+    Acknowledged(Box<LeaseView>),
+    /// The notice is extended, or was not there any more: the lease as it is now.
+    NoticeExtended(Box<LeaseView>),
+    /// No new grants there.
+    Cordoned(Cordoned),
+    /// Grants there again.
+    Uncordoned,
     /// The lease was released.
     Released(Box<LeaseView>),
     /// The lease was revoked.
@@ -71,6 +99,19 @@ pub enum Answer {
     },
     /// The session is open; these are the holder's live leases, at most [`WELCOME_MAX`], the newest.
     Welcome(Vec<LeaseView>),
+}
+
+/// What a cordon or drain met.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cordoned {
+    /// Leases that hold devices there.
+    pub holding: Vec<LeaseId>,
+    /// Of these, those with a notice of the drain.
+    pub noticed: Vec<LeaseId>,
+    /// Those whose minimum hold is not over: they are given notice then.
+    pub later: Vec<LeaseId>,
+    /// Those that may never be preempted.
+    pub staying: Vec<LeaseId>,
 }
 
 /// The most leases told at the opening of a session: 10,000 × about 400 bytes are 4 MB, one message.
@@ -140,6 +181,23 @@ pub enum Rejection {
     LeaseNotFound {
         /// Which lease.
         lease: LeaseId,
+    },
+    /// The notice is not the lease's newest, and the lease has none to extend.
+    NoticeOver {
+        /// Which lease.
+        lease: LeaseId,
+    },
+    /// The notice was extended before, or is as long as it may be.
+    NoticeAtBound {
+        /// Which lease.
+        lease: LeaseId,
+        /// The longest that a notice may become.
+        max: Span,
+    },
+    /// There is no such node.
+    NodeNotFound {
+        /// Its name.
+        name: Name,
     },
     /// The lease is somebody else's.
     NotTheHolder {

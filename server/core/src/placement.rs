@@ -4,14 +4,14 @@
 //! and whole devices; lowest index among equals. Shares are compared in thousandths, as integers.
 //! The seam for other policies is [`Site::place`]: a pure function of the site and the request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     id::{DeviceId, LeaseId, Name, NodeId},
     inventory::{Device, Inventory, Node, part_of},
     output::{Exclusion, Unsatisfiable},
     policy::Policy,
-    request::{Ask, Request, Share},
+    request::{Ask, Process, Request, Share},
     soft::Measured,
     time::Time,
     view::DeviceCondition,
@@ -22,8 +22,20 @@ use crate::{
 pub(crate) struct Site<'a> {
     pub(crate) inventory: &'a Inventory,
     pub(crate) measured: &'a Measured,
+    /// Processes of unclean ends that are still there (P6).
+    pub(crate) lingering: &'a BTreeMap<DeviceId, BTreeSet<Process>>,
+    /// Closed parts to be looked at as if they were open.
+    pub(crate) opening: Option<&'a BTreeSet<(DeviceId, LeaseId)>>,
     pub(crate) policy: &'a Policy,
     pub(crate) now: Time,
+}
+
+/// Where a request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) devices: Box<[DeviceId]>,
+    /// How many devices would do, each by itself.
+    pub(crate) fitting: usize,
 }
 
 /// What a device could still give.
@@ -77,9 +89,35 @@ impl Site<'_> {
         }
         let fresh = |at: Time| self.now.since(at) <= self.policy.sample_age_max;
         match self.measured.device(id) {
-            Some(sample) if fresh(sample.at) => DeviceCondition::Available,
-            _ => DeviceCondition::Stale,
+            Some(sample) if fresh(sample.at) => {}
+            _ => return DeviceCondition::Stale,
         }
+        if self.cordoned(device) { DeviceCondition::Cordoned } else { DeviceCondition::Available }
+    }
+
+    fn cordoned(&self, device: &Device) -> bool {
+        device.cordon.is_some()
+            || self.inventory.node(device.node).is_some_and(|node| node.cordon.is_some())
+    }
+
+    /// P8 without attribution: what is in use, and what is leased and was not seen in use yet, leaves so much below
+    /// the ceiling.
+    fn unattributed_free_bytes(&self, id: DeviceId, device: &Device) -> u64 {
+        let Some(sample) = self.measured.device(id) else { return u64::MAX };
+        let (Some(unseen), Some(reading)) = (sample.unseen_bytes(device), &sample.memory) else {
+            return u64::MAX;
+        };
+        let used = reading.used_bytes.saturating_add(unseen);
+        device.facts.memory_ceiling_bytes().saturating_sub(used)
+    }
+
+    /// The service that owns a device.
+    pub(crate) fn owner(&self, id: DeviceId) -> Option<&Name> {
+        if self.policy.owners.is_empty() {
+            return None;
+        }
+        let device = self.inventory.device(id)?;
+        self.policy.owner_of(&device.facts, &self.inventory.node(device.node)?.facts)
     }
 
     pub(crate) fn reachable(&self, node: NodeId) -> bool {
@@ -111,7 +149,9 @@ impl Site<'_> {
             .saturating_sub(self.over_use_bytes(id, device));
         let slots = u64::from(device.facts.slots);
         let shares = part_of(free, device.slots_without_bytes.min(slots), slots);
-        Some(free.saturating_sub(shares).saturating_sub(self.over_share_bytes(id, device, free)))
+        let free =
+            free.saturating_sub(shares).saturating_sub(self.over_share_bytes(id, device, free));
+        Some(free.min(self.unattributed_free_bytes(id, device)))
     }
 
     /// What holding leases use above their share: Σ max(0, attributed − leased), over leases that asked for bytes.
@@ -142,9 +182,30 @@ impl Site<'_> {
     pub(crate) fn room(&self, id: DeviceId, device: &Device) -> Option<Room> {
         match self.condition(id, device) {
             DeviceCondition::Available => {}
-            DeviceCondition::Stale if self.policy.grant_unmeasured => {}
+            DeviceCondition::Stale if self.policy.grant_unmeasured && !self.cordoned(device) => {}
             _ => return None,
         }
+        if let Some(opened) = self.as_if_open(id, device) {
+            return self.room_of(id, &opened);
+        }
+        self.room_of(id, device)
+    }
+
+    /// A device without those of its closed parts that are to be looked at as open.
+    fn as_if_open(&self, id: DeviceId, device: &Device) -> Option<Device> {
+        let opening = self.opening?;
+        let parts: Vec<LeaseId> = (device.closed.keys().copied())
+            .filter(|lease| opening.contains(&(id, *lease)))
+            .collect();
+        if parts.is_empty() {
+            return None;
+        }
+        let mut opened = device.clone();
+        parts.into_iter().for_each(|lease| opened.open(lease));
+        Some(opened)
+    }
+
+    fn room_of(&self, id: DeviceId, device: &Device) -> Option<Room> {
         let memory_bytes = self.memory_free_bytes(id, device)?;
         let taken = device.slots_used.saturating_add(device.slots_closed());
         let slots = if device.exclusive > 0 {
@@ -152,7 +213,9 @@ impl Site<'_> {
         } else {
             u64::from(device.facts.slots).saturating_sub(taken)
         };
-        Some(Room { whole: device.idle() && self.foreign_allows_whole(id), slots, memory_bytes })
+        let whole =
+            device.idle() && self.foreign_allows_whole(id) && !self.lingering.contains_key(&id);
+        Some(Room { whole, slots, memory_bytes })
     }
 
     pub(crate) fn foreign_allows_whole(&self, id: DeviceId) -> bool {
@@ -215,11 +278,12 @@ impl Site<'_> {
         &self,
         request: &Request,
         host_kept: &HostKept,
-        open: &dyn Fn(&Device) -> bool,
-    ) -> Option<Box<[DeviceId]>> {
+        open: &dyn Fn(DeviceId, &Device) -> bool,
+    ) -> Option<Place> {
         let wanted = request.ask.devices as usize;
         let mut best: Option<(Rank, Vec<DeviceId>)> = None;
         let mut scattered: Vec<(NodeId, Vec<Candidate>)> = Vec::new();
+        let mut fitting = 0usize;
         for (id, node) in self.inventory.nodes() {
             if !self.host_fits(id, node, request, host_kept)
                 || node_exclusion(node, request).is_some()
@@ -227,6 +291,7 @@ impl Site<'_> {
                 continue;
             }
             let mut candidates = self.candidates(node, request, open);
+            fitting = fitting.saturating_add(candidates.len());
             if candidates.len() < wanted {
                 if !candidates.is_empty() && !request.constraints.same_node {
                     scattered.push((id, candidates));
@@ -248,20 +313,20 @@ impl Site<'_> {
             Some((_, devices)) => devices,
             None => gather(scattered, wanted)?,
         };
-        Some(sorted(devices))
+        Some(Place { devices: sorted(devices), fitting })
     }
 
     fn candidates(
         &self,
         node: &Node,
         request: &Request,
-        open: &dyn Fn(&Device) -> bool,
+        open: &dyn Fn(DeviceId, &Device) -> bool,
     ) -> Vec<Candidate> {
         let share = request.ask.share;
         let preferred = request.constraints.preferred_device.as_ref();
         let candidate = |id: DeviceId| {
             let device = self.inventory.device(id)?;
-            if !open(device) || device_exclusion(device, request).is_some() {
+            if !open(id, device) || device_exclusion(device, request).is_some() {
                 return None;
             }
             let room = self.room(id, device).filter(|room| room.fits(share))?;

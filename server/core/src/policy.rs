@@ -2,7 +2,11 @@
 //!
 //! Applying events never reads them, so that a journal replays the same under other settings.
 
-use crate::time::Span;
+use crate::{
+    id::Name,
+    inventory::{DeviceFacts, NodeFacts},
+    time::Span,
+};
 
 /// How the scheduler decides. The default is the contract's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +15,14 @@ pub struct Policy {
     pub lock_delay: Span,
     /// How long a place in the queue outlives its caller (P11).
     pub session_grace: Span,
+    /// How long a holder has to answer a notice.
+    pub notice: Span,
+    /// The longest a notice may become by extension.
+    pub notice_max: Span,
+    /// How long a part that was given back stays closed at the most, while no pass shows it free (P7).
+    pub release_check_max: Span,
+    /// Who owns which devices; the first that matches a device owns it.
+    pub owners: Vec<Owner>,
     /// How long devices are kept for a request with no forecast end, and then not (P10).
     pub keep_max: Span,
     /// Waiting so long raises the order by one class (P10).
@@ -41,11 +53,45 @@ pub struct Policy {
     pub live_max: usize,
 }
 
+/// A service and the devices that it owns: it gets them back from whoever borrows them (P14).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The service.
+    pub service: Name,
+    /// These devices, by UUID; none given: any.
+    pub devices: Vec<Name>,
+    /// Those of these models, without regard to case; none given: any.
+    pub models: Vec<Name>,
+    /// Those of these nodes; none given: any.
+    pub nodes: Vec<Name>,
+}
+
+impl Owner {
+    fn owns(&self, device: &DeviceFacts, node: &NodeFacts) -> bool {
+        let is_model = |model: &Name| model.as_str().eq_ignore_ascii_case(device.model.as_str());
+        (self.devices.is_empty() || self.devices.contains(&device.uuid))
+            && (self.models.is_empty() || self.models.iter().any(is_model))
+            && (self.nodes.is_empty() || self.nodes.contains(&node.name))
+    }
+}
+
+impl Policy {
+    /// The service that owns a device.
+    #[must_use]
+    pub fn owner_of(&self, device: &DeviceFacts, node: &NodeFacts) -> Option<&Name> {
+        self.owners.iter().find(|owner| owner.owns(device, node)).map(|owner| &owner.service)
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
             lock_delay: Span::from_secs(15),
             session_grace: Span::from_secs(10),
+            notice: Span::from_secs(30),
+            notice_max: Span::from_secs(120),
+            release_check_max: Span::from_secs(2),
+            owners: Vec::new(),
             keep_max: Span::from_minutes(10),
             aging_step: Span::from_minutes(10),
             exclusive_foreign_max_bytes: 1 << 30,

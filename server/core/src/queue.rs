@@ -1,65 +1,35 @@
 //! The queue: who waits, in which order (P10), and with whom the answer belongs (P11).
 //!
-//! It is soft state: which leases are QUEUED is in the state, and their order follows from their requests and the
-//! time. Only waiters whose callers are present stand in it; those that a restart may still bring back are
+//! It is soft state: which leases are QUEUED or PAUSED is in the state, and their order follows from their requests
+//! and the time. Only waiters whose callers are present stand in it; those that a restart may still bring back are
 //! `expected`, and nothing later in the order is granted before them (P4).
-//! Waiters that ask for the very same thing at the same priority form a shape: when the first of a shape does not
-//! fit, none of it does, so that a pass looks at one of each.
+//! A request for devices that its service owns stands in the order twice: as OWNER for those, and by its priority.
+//! Waiters that ask for the very same thing in the same lane form a shape: when the first of a shape does not fit, none
+//! of it does, so that a pass looks at one of each.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    id::{Caller, LeaseId, Ticket},
-    request::{Ask, Constraints, Priority, Request},
-    time::{Span, Time},
+    id::{Caller, LeaseId, Name, Ticket},
+    order::{Lane, OrderKey},
+    request::{Ask, Constraints, Request},
+    time::Time,
 };
-
-/// A place in the order: the smallest is served first. Later issues put resumed leases and fair shares between.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct OrderKey {
-    class: Reverse<u64>,
-    /// Arrival: numbers are given out in that order.
-    pub(crate) lease: LeaseId,
-}
-
-/// One class above IMMEDIATE: as far as aging raises.
-const CLASS_MAX: u64 = 3;
-
-impl OrderKey {
-    /// The place of a request that has waited so long.
-    pub(crate) fn new(lease: LeaseId, priority: Priority, waited: Span, step: Span) -> Self {
-        let class = match priority {
-            Priority::Background => 0u64,
-            Priority::Normal => 1,
-            Priority::Immediate => 2,
-        };
-        Self { class: Reverse(class.saturating_add(waited.whole(step)).min(CLASS_MAX)), lease }
-    }
-
-    /// Whether more waiting raises it further.
-    pub(crate) fn ages(self) -> bool {
-        self.class.0 < CLASS_MAX
-    }
-}
 
 /// What makes two waiters fit or not fit alike.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Shape {
-    priority: Priority,
+    lane: Lane,
+    /// In the OWNER lane: the service, for each owns other devices.
+    service: Option<Name>,
     ask: Ask,
     constraints: Constraints,
 }
 
 impl Shape {
-    fn of(request: &Request) -> Self {
-        Self {
-            priority: request.priority,
-            ask: request.ask,
-            constraints: request.constraints.clone(),
-        }
+    fn of(request: &Request, lane: Lane) -> Self {
+        let service = (lane == Lane::Owner).then(|| request.holder.service.clone());
+        Self { lane, service, ask: request.ask, constraints: request.constraints.clone() }
     }
 }
 
@@ -80,20 +50,61 @@ pub(crate) enum Presence {
     },
     /// A restart cut it off, and it may come back until then. The waiter keeps its place.
     Expected {
-        /// Then the waiter is removed.
+        /// Then the waiter is removed, or if it is PAUSED skipped.
         until: Time,
     },
+    /// It is PAUSED, and its holder is there: told of its turn by its session, or by the answer to its next renewal.
+    Holder,
+    /// It is PAUSED, and its holder's session is away. The waiter is skipped; it ends with its TTL alone.
+    HolderAway,
+}
+
+impl Presence {
+    /// It stands in the order and can be granted.
+    pub(crate) const fn there(self) -> bool {
+        matches!(self, Self::Present { .. } | Self::Holder)
+    }
 }
 
 /// A waiter.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiter {
+    /// Its place by priority.
     pub(crate) key: OrderKey,
-    pub(crate) priority: Priority,
     pub(crate) presence: Presence,
     /// When its wait is over.
     pub(crate) waits_until: Time,
-    shape: usize,
+    /// The lane of its priority, and its shape there.
+    stand: (Lane, usize),
+    /// Its shape in the OWNER lane, where it stands there too.
+    owner_shape: Option<usize>,
+}
+
+impl Waiter {
+    /// Its lane by priority.
+    pub(crate) const fn lane(&self) -> Lane {
+        self.stand.0
+    }
+
+    /// It stands in the OWNER lane too.
+    pub(crate) const fn is_owner(&self) -> bool {
+        self.owner_shape.is_some()
+    }
+
+    fn stands(&self) -> impl Iterator<Item = (OrderKey, Lane, usize)> {
+        let owner = self.owner_shape.map(|shape| (self.key.as_owner(), Lane::Owner, shape));
+        owner.into_iter().chain([(self.key, self.stand.0, self.stand.1)])
+    }
+}
+
+/// A waiter to be added.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewWaiter {
+    pub(crate) key: OrderKey,
+    pub(crate) presence: Presence,
+    pub(crate) waits_until: Time,
+    /// Its service owns devices enough for it.
+    pub(crate) owner: bool,
 }
 
 /// All waiters.
@@ -104,7 +115,7 @@ pub(crate) struct Queue {
     order: BTreeSet<OrderKey>,
     expected: BTreeSet<OrderKey>,
     /// Present ones.
-    by_priority: BTreeMap<Priority, BTreeSet<OrderKey>>,
+    by_lane: BTreeMap<Lane, BTreeSet<OrderKey>>,
     by_shape: BTreeMap<usize, BTreeSet<OrderKey>>,
     by_caller: BTreeMap<Caller, BTreeSet<LeaseId>>,
     shapes: BTreeMap<Shape, (usize, usize)>,
@@ -117,31 +128,33 @@ const POSITION_MAX: usize = 1_000;
 
 impl Queue {
     /// Adds a waiter.
-    pub(crate) fn add(
-        &mut self,
-        request: &Request,
-        key: OrderKey,
-        presence: Presence,
-        waits_until: Time,
-    ) {
-        let next = self.shape_next;
-        let (shape, count) = self.shapes.entry(Shape::of(request)).or_insert((next, 0));
-        *count = count.saturating_add(1);
-        let shape = *shape;
-        if shape == next {
-            self.shape_next = next.saturating_add(1);
-        }
-        let waiter = Waiter { key, priority: request.priority, presence, waits_until, shape };
+    pub(crate) fn add(&mut self, request: &Request, new: NewWaiter) {
+        let lane = Lane::Of(request.priority);
+        let stand = (lane, self.shape(Shape::of(request, lane)));
+        let owner_shape = new.owner.then(|| self.shape(Shape::of(request, Lane::Owner)));
+        let NewWaiter { key, presence, waits_until, .. } = new;
+        let waiter = Waiter { key, presence, waits_until, stand, owner_shape };
         self.list(&waiter);
         self.waiters.insert(key.lease, waiter);
+    }
+
+    fn shape(&mut self, shape: Shape) -> usize {
+        let next = self.shape_next;
+        let (number, count) = self.shapes.entry(shape).or_insert((next, 0));
+        *count = count.saturating_add(1);
+        if *number == next {
+            self.shape_next = next.saturating_add(1);
+        }
+        *number
     }
 
     /// Takes a waiter out for good.
     pub(crate) fn remove(&mut self, request: &Request, lease: LeaseId) -> Option<Waiter> {
         let waiter = self.waiters.remove(&lease)?;
         self.unlist(&waiter);
-        let shape = Shape::of(request);
-        if let Some((_, count)) = self.shapes.get_mut(&shape) {
+        for (_, lane, _) in waiter.stands() {
+            let shape = Shape::of(request, lane);
+            let Some((_, count)) = self.shapes.get_mut(&shape) else { continue };
             *count = count.saturating_sub(1);
             if *count == 0 {
                 self.shapes.remove(&shape);
@@ -160,26 +173,31 @@ impl Queue {
     }
 
     fn list(&mut self, waiter: &Waiter) {
-        match waiter.presence {
-            Presence::Present { caller, .. } => {
-                self.order.insert(waiter.key);
-                self.by_priority.entry(waiter.priority).or_default().insert(waiter.key);
-                self.by_shape.entry(waiter.shape).or_default().insert(waiter.key);
-                self.by_caller.entry(caller).or_default().insert(waiter.key.lease);
+        let expected = matches!(waiter.presence, Presence::Expected { .. });
+        if !expected && !waiter.presence.there() {
+            return;
+        }
+        for (key, lane, shape) in waiter.stands() {
+            self.order.insert(key);
+            if expected {
+                self.expected.insert(key);
+            } else {
+                self.by_lane.entry(lane).or_default().insert(key);
+                self.by_shape.entry(shape).or_default().insert(key);
             }
-            Presence::Expected { .. } => {
-                self.order.insert(waiter.key);
-                self.expected.insert(waiter.key);
-            }
-            Presence::Away { .. } => {}
+        }
+        if let Presence::Present { caller, .. } = waiter.presence {
+            self.by_caller.entry(caller).or_default().insert(waiter.key.lease);
         }
     }
 
     fn unlist(&mut self, waiter: &Waiter) {
-        self.order.remove(&waiter.key);
-        self.expected.remove(&waiter.key);
-        take(&mut self.by_priority, &waiter.priority, &waiter.key);
-        take(&mut self.by_shape, &waiter.shape, &waiter.key);
+        for (key, lane, shape) in waiter.stands() {
+            self.order.remove(&key);
+            self.expected.remove(&key);
+            take(&mut self.by_lane, &lane, &key);
+            take(&mut self.by_shape, &shape, &key);
+        }
         if let Presence::Present { caller, .. } = waiter.presence {
             take(&mut self.by_caller, &caller, &waiter.key.lease);
         }
@@ -208,9 +226,15 @@ impl Queue {
         self.expected.first().copied()
     }
 
-    /// The first present waiter of a priority.
-    pub(crate) fn first_of(&self, priority: Priority) -> Option<OrderKey> {
-        self.by_priority.get(&priority)?.first().copied()
+    /// The first present waiter of a lane.
+    pub(crate) fn first_of(&self, lane: Lane) -> Option<OrderKey> {
+        self.by_lane.get(&lane)?.first().copied()
+    }
+
+    /// The first present waiter that stands in the order by its priority.
+    pub(crate) fn first_by_priority(&self) -> Option<OrderKey> {
+        let lanes = self.by_lane.iter().filter(|(lane, _)| **lane != Lane::Owner);
+        lanes.filter_map(|(_, keys)| keys.first().copied()).min()
     }
 
     /// The first of each shape, with the shape.
@@ -226,9 +250,15 @@ impl Queue {
 
     /// How many stand before this one, counted up to [`POSITION_MAX`].
     pub(crate) fn position(&self, key: OrderKey) -> usize {
+        // Who stands in the order twice counts once.
+        let owners = self.by_lane.get(&Lane::Owner).map_or(0, BTreeSet::len);
+        let twice = |other: &&OrderKey| {
+            let own = self.waiters.get(&other.lease).map(|waiter| waiter.key);
+            **other != key && own.is_some_and(|own| own != **other && own < key)
+        };
         match self.order.last() {
-            Some(last) if *last == key => self.order.len().saturating_sub(1),
-            _ => self.order.range(..key).take(POSITION_MAX).count(),
+            Some(last) if *last == key => self.order.len().saturating_sub(1).saturating_sub(owners),
+            _ => self.order.range(..key).filter(|other| !twice(other)).take(POSITION_MAX).count(),
         }
     }
 }

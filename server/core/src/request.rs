@@ -30,6 +30,8 @@ pub const TTL_DEFAULT: Span = Span::from_secs(30);
 pub const WAIT_MAX: Span = Span::from_secs(30 * 86_400);
 /// The longest expected duration or lifetime: 365 days.
 pub const DURATION_MAX: Span = Span::from_secs(365 * 86_400);
+/// The longest minimum hold: a day, so that a drain comes to an end.
+pub const MINIMUM_HOLD_MAX: Span = Span::from_secs(24 * 3_600);
 /// The longest list in a constraint: 64 UUIDs of 40 bytes are 2.5 KiB.
 pub const LIST_MAX: usize = 64;
 /// All texts of a constraint together, in bytes. With it bounds the memory of waiting requests: a million of them take
@@ -53,6 +55,27 @@ pub enum Priority {
 impl Priority {
     /// All of them, from low to high.
     pub const ALL: [Self; 3] = [Self::Background, Self::Normal, Self::Immediate];
+}
+
+/// How a lease may be taken back before its holder is done (P14).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Preemptible {
+    /// Not at all.
+    #[default]
+    Never,
+    /// By a notice; the holder keeps the lease and resumes.
+    Pause,
+    /// By a notice; the lease ends.
+    End,
+}
+
+/// A process on the coordinator's host. With its start time it never means another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot.
+    pub started_ticks: u64,
 }
 
 /// What is taken of each device.
@@ -168,6 +191,12 @@ pub struct RequestFields {
     pub expected_duration: Option<Span>,
     /// How long it may live at the most.
     pub lifetime_max: Option<Span>,
+    /// How it may be preempted.
+    pub preemptible: Preemptible,
+    /// No notice before it has held its devices this long; counts anew at each grant.
+    pub minimum_hold: Span,
+    /// The process that will use the devices, with everything it starts.
+    pub process: Option<Process>,
 }
 
 /// A field that is out of bounds.
@@ -224,6 +253,9 @@ impl Request {
             && mine.ttl == theirs.ttl
             && mine.expected_duration == theirs.expected_duration
             && mine.lifetime_max == theirs.lifetime_max
+            && mine.preemptible == theirs.preemptible
+            && mine.minimum_hold == theirs.minimum_hold
+            && mine.process == theirs.process
     }
 }
 
@@ -249,6 +281,7 @@ impl RequestFields {
         if let Some(lifetime) = self.lifetime_max {
             span("lifetime_max", lifetime, TTL_MIN, DURATION_MAX)?;
         }
+        span("minimum_hold", self.minimum_hold, Span::ZERO, MINIMUM_HOLD_MAX)?;
         Ok(Request(self))
     }
 }

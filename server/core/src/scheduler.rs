@@ -2,14 +2,21 @@
 //!
 //! A batch is `begin`, any number of `step`s that share one `now`, and `finish`. Steps run to completion and cannot
 //! fail: a refusal is an effect, and an event that does not fit the state is a defect that stops the process.
-//! The rules are beside this file: `acquire`, `hold` (renew, release, revoke), `reclaim`, `serve` (the queue),
-//! `presence` (callers and sessions), `observe` (devices and nodes), `import` (devices that an import closed),
-//! `tick` (deadlines) and `show` (views).
+//! The rules are beside this file: `acquire`, `hold` (renew, release, acknowledge, revoke), `notice` and `pause`,
+//! `reclaim` and `check` (what is closed, and what opens it), `serve` and `keep` (the queue, keeping, preemption),
+//! `drain` (cordons), `import` (devices that an import closed), `presence` (callers and sessions), `observe` (devices and nodes), `tick` (deadlines), `show` and
+//! `explain` (views).
 
 mod acquire;
+mod check;
+mod drain;
+mod explain;
 mod hold;
 mod import;
+mod keep;
+mod notice;
 mod observe;
+mod pause;
 mod presence;
 mod reclaim;
 mod recover;
@@ -58,13 +65,31 @@ impl Scheduler {
             Input::Acquire { caller, ticket, request } => {
                 self.acquire(caller, ticket, request, out)
             }
-            Input::Renew { ticket, lease, token, holder, .. } => {
-                let renewed = self.renew(lease, token, holder.as_ref());
+            Input::Renew { caller, ticket, lease, token, holder } => {
+                let renewed = self.renew(caller, lease, token, holder.as_ref());
                 reply(out, ticket, renewed);
             }
             Input::Release { ticket, lease, token, holder, .. } => {
                 let released = self.release(lease, token, holder.as_ref(), out);
                 reply(out, ticket, released);
+            }
+            Input::Acknowledge { caller, ticket, lease, token, notice, holder } => {
+                let named = (lease, token, notice);
+                let acknowledged = self.acknowledge(caller, named, holder.as_ref(), out);
+                reply(out, ticket, acknowledged);
+            }
+            Input::ExtendNotice { caller, ticket, lease, token, notice, extension, holder } => {
+                let named = (lease, token, notice);
+                let extended = self.extend_notice(caller, named, extension, holder.as_ref(), out);
+                reply(out, ticket, extended);
+            }
+            Input::Cordon { ticket, target, drain, reason } => {
+                let cordoned = self.cordon(&target, (drain, reason), out);
+                reply(out, ticket, cordoned);
+            }
+            Input::Uncordon { ticket, target } => {
+                let uncordoned = self.uncordon(&target, out);
+                reply(out, ticket, uncordoned);
             }
             Input::Revoke { ticket, lease, detail } => {
                 let revoked = self.revoke(lease, detail, out);
@@ -75,10 +100,12 @@ impl Scheduler {
             }
             Input::CallerGone { caller } => self.caller_gone(caller, out),
             Input::Observed { node, devices } => self.observe(&node, &devices, out),
-            Input::Sampled { node, samples } => self.sample(&node, samples, out),
             Input::OpenDevice { ticket, uuid, detail } => {
                 let opened = self.open_device(&uuid, &detail, out);
                 reply(out, ticket, opened);
+            }
+            Input::Sampled { node, samples, trees } => {
+                self.sample(&node, samples, trees.as_ref(), out)
             }
             Input::Tick => self.tick(out),
         }
@@ -128,7 +155,9 @@ impl Scheduler {
     fn refused(&self, input: &Input) -> Option<Ticket> {
         let (Input::Acquire { caller, ticket, .. }
         | Input::Renew { caller, ticket, .. }
-        | Input::Release { caller, ticket, .. }) = input
+        | Input::Release { caller, ticket, .. }
+        | Input::Acknowledge { caller, ticket, .. }
+        | Input::ExtendNotice { caller, ticket, .. }) = input
         else {
             return None;
         };
@@ -144,6 +173,8 @@ impl Scheduler {
         Site {
             inventory: self.state.inventory(),
             measured: &self.soft.measured,
+            lingering: &self.soft.lingering,
+            opening: None,
             policy: &self.policy,
             now: self.at.time,
         }

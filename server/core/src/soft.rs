@@ -3,14 +3,16 @@
 //! Renewal deadlines, measurements, sessions and the queue's order. After a restart every lease has its full TTL,
 //! no device is measured, no session is open and every waiter is expected back (P4, P11).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    attribution::Measurement,
     deadline::Deadlines,
     id::{Caller, DeviceId, Holder, LeaseId, NodeId},
-    input::MemoryReading,
+    notice::Cause,
     policy::Policy,
     queue::Queue,
+    request::Process,
     time::{Span, Time},
 };
 
@@ -20,16 +22,44 @@ pub(crate) struct Soft {
     pub(crate) clock: Clock,
     pub(crate) deadlines: Deadlines,
     pub(crate) queue: Queue,
-    /// When each ACTIVE lease expires unless renewed.
+    /// When each ACTIVE, PAUSING or PAUSED lease expires unless renewed.
     pub(crate) expiries: BTreeMap<LeaseId, Time>,
+    /// When each standing notice is over, and which notices each cause has.
+    pub(crate) notices: BTreeMap<LeaseId, Time>,
+    pub(crate) noticed_for: BTreeMap<Cause, BTreeSet<LeaseId>>,
+    /// Waiting requests for which others gave their devices back.
+    pub(crate) served_by_notice: BTreeSet<LeaseId>,
+    /// Leases whose holder spoke of them last by a unary call: their holder is there while they are renewed.
+    pub(crate) unary: BTreeSet<LeaseId>,
+    /// Resumed leases whose new token was used: the one before is worthless (P17).
+    pub(crate) adopted: BTreeSet<LeaseId>,
     /// The session of each holder, and the holder of each session.
     pub(crate) sessions: BTreeMap<Holder, Caller>,
     pub(crate) holders: BTreeMap<Caller, Holder>,
     pub(crate) measured: Measured,
-    /// When each closed part was closed, or its node was last found silent: the lock delay counts from here.
-    pub(crate) closed_at: BTreeMap<(DeviceId, LeaseId), Time>,
+    /// What each closed part waits for.
+    pub(crate) closing: BTreeMap<(DeviceId, LeaseId), Closing>,
+    /// Processes of unclean ends that outlived the lock delay: while a pass shows them, no whole-device grants (P6).
+    pub(crate) lingering: BTreeMap<DeviceId, BTreeSet<Process>>,
+    /// The newest check asked for.
+    pub(crate) check: u64,
     /// Something may fit now that did not before.
     pub(crate) dirty: bool,
+}
+
+/// A closed part on its way to being opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Closing {
+    /// When it was closed, or its node was last found silent: the lock delay counts from here.
+    pub(crate) since: Time,
+    /// Only a pass that answers this check or a later one proves anything.
+    pub(crate) check: u64,
+    /// How often a check was asked for: each waits longer than the one before.
+    pub(crate) checks: u32,
+    /// Its holder released after the unclean end.
+    pub(crate) released_late: bool,
+    /// Memory in use when it was closed, and of that what nothing explained, in bytes; `None`: unknown.
+    pub(crate) before: Option<(u64, u64)>,
 }
 
 /// The scheduler's own time: the shell's, less the gaps in which nothing could be heard (P4).
@@ -88,13 +118,6 @@ pub(crate) struct Measured {
     nodes: Vec<Option<Time>>,
 }
 
-/// The newest sample of a device.
-#[derive(Clone, Debug)]
-pub(crate) struct Measurement {
-    pub(crate) at: Time,
-    pub(crate) memory: Option<MemoryReading>,
-}
-
 impl Measured {
     pub(crate) fn device(&self, id: DeviceId) -> Option<&Measurement> {
         self.devices.get(id.0 as usize)?.as_ref()
@@ -104,9 +127,14 @@ impl Measured {
     pub(crate) fn sample(&mut self, id: DeviceId, sample: Measurement, policy: &Policy) -> bool {
         let slot = grow(&mut self.devices, id.0 as usize);
         let fresh = |old: &Measurement| sample.at.since(old.at) <= policy.sample_age_max;
-        let news = slot.as_ref().is_none_or(|old| old.memory != sample.memory || !fresh(old));
+        let news = slot.as_ref().is_none_or(|old| !old.same(&sample) || !fresh(old));
         *slot = Some(sample);
         news
+    }
+
+    /// The newest sample of a device, to explain it anew.
+    pub(crate) fn device_mut(&mut self, id: DeviceId) -> Option<&mut Measurement> {
+        self.devices.get_mut(id.0 as usize)?.as_mut()
     }
 
     /// When a node was last heard of in this run.

@@ -2,10 +2,11 @@
 //!
 //! Promises: applying a batch reads the state, the batch and constants only, so that replay and live run agree;
 //! an event that does not fit the state is a [`Defect`], never a guess. What happens to leases is in
-//! `state/apply.rs`, what is remembered of them afterwards in `state/records.rs`.
+//! `state/apply.rs` and `state/pauses.rs`, what is remembered of them afterwards in `state/records.rs`.
 
 mod apply;
 mod import;
+mod pauses;
 mod records;
 
 use std::{
@@ -20,17 +21,17 @@ pub use self::records::{
 };
 use crate::{
     event::{At, Batch, Event},
-    id::{DeviceId, Holder, LeaseId, Name, Revision, Token},
+    id::{DeviceId, Holder, LeaseId, Name, NoticeId, Revision, Token},
     inventory::Inventory,
     lease::{Lease, State as LeaseState},
-    request::Priority,
+    order::Lane,
     time::Time,
 };
 
 /// The most services with something to remember: 65,536 × some 300 bytes are 20 MB.
 pub const SERVICES_MAX: usize = 65_536;
 
-/// Devices set aside for the first waiting request of a priority (P10).
+/// Devices set aside for the first waiting request of a lane (P10).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keep {
     /// The request.
@@ -61,6 +62,10 @@ pub struct Tally {
     pub queued: usize,
     /// ACTIVE.
     pub active: usize,
+    /// PAUSING.
+    pub pausing: usize,
+    /// PAUSED.
+    pub paused: usize,
     /// RECLAIMING.
     pub reclaiming: usize,
 }
@@ -69,13 +74,19 @@ impl Tally {
     /// All that are not ENDED.
     #[must_use]
     pub const fn live(&self) -> usize {
-        self.queued.saturating_add(self.active).saturating_add(self.reclaiming)
+        self.queued
+            .saturating_add(self.active)
+            .saturating_add(self.pausing)
+            .saturating_add(self.paused)
+            .saturating_add(self.reclaiming)
     }
 
     fn of(&mut self, state: LeaseState) -> Option<&mut usize> {
         match state {
             LeaseState::Queued => Some(&mut self.queued),
             LeaseState::Active => Some(&mut self.active),
+            LeaseState::Pausing => Some(&mut self.pausing),
+            LeaseState::Paused => Some(&mut self.paused),
             LeaseState::Reclaiming(_) => Some(&mut self.reclaiming),
             LeaseState::Ended(_) => None,
         }
@@ -117,10 +128,11 @@ pub struct State {
     pub(crate) last_token: Token,
     /// The newest import closed every device until then (P2).
     pub(crate) closed_until: Time,
+    pub(crate) last_notice: NoticeId,
     pub(crate) inventory: Inventory,
     pub(crate) leases: BTreeMap<LeaseId, Lease>,
     pub(crate) services: BTreeMap<Name, Service>,
-    pub(crate) keeps: BTreeMap<Priority, Keep>,
+    pub(crate) keeps: BTreeMap<Lane, Keep>,
     pub(crate) tally: Tally,
     /// Records of ended leases, in order of end.
     pub(crate) recorded: VecDeque<LeaseId>,
@@ -147,6 +159,12 @@ impl State {
         self.last_token
     }
 
+    /// The newest notice.
+    #[must_use]
+    pub const fn last_notice(&self) -> NoticeId {
+        self.last_notice
+    }
+
     /// Nodes and devices.
     #[must_use]
     pub const fn inventory(&self) -> &Inventory {
@@ -165,10 +183,16 @@ impl State {
         &self.leases
     }
 
-    /// Devices kept, by priority.
+    /// Devices kept, by lane.
     #[must_use]
-    pub const fn keeps(&self) -> &BTreeMap<Priority, Keep> {
+    pub const fn keeps(&self) -> &BTreeMap<Lane, Keep> {
         &self.keeps
+    }
+
+    /// The lane in which devices are kept for a request, and what is kept.
+    #[must_use]
+    pub fn keep_of(&self, lease: LeaseId) -> Option<(Lane, &Keep)> {
+        self.keeps.iter().find(|(_, keep)| keep.lease == lease).map(|(lane, keep)| (*lane, keep))
     }
 
     /// How many leases stand in each state.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    id::{DeviceId, LeaseId, Name, Token},
-    inventory::{Device, DeviceFacts},
-    lease::{Fact, State},
-    request::{Request, Share},
+    id::{DeviceId, LeaseId, Name, NoticeId, Token},
+    inventory::{Cordon, Device, DeviceFacts},
+    lease::{Basis, Fact, State},
+    request::{Process, Request, Share},
     time::{Span, Time},
 };
 
@@ -39,8 +39,114 @@ pub struct LeaseView {
     pub remaining: Option<Span>,
     /// How many requests stand before it in the queue.
     pub queue_position: u64,
+    /// While PAUSING: what it is asked.
+    pub notice: Option<NoticeView>,
+    /// How often it was preempted.
+    pub preemptions: u32,
+    /// How long its holder took to answer the last notice it acknowledged.
+    pub pause_took: Option<Span>,
     /// When this view was made.
     pub seen_at: Time,
+}
+
+/// A notice as its holder sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoticeView {
+    /// Its number.
+    pub id: NoticeId,
+    /// How long the holder has left.
+    pub remaining: Span,
+    /// Why.
+    pub causes: Vec<CauseView>,
+    /// By how much the holder may still extend it.
+    pub extension_max: Option<Span>,
+}
+
+/// A cause of a notice, by names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CauseView {
+    /// This request needs the devices.
+    Preemption(LeaseId),
+    /// This device is drained.
+    DrainDevice {
+        /// Its node.
+        node: Name,
+        /// Its UUID.
+        uuid: Name,
+    },
+    /// This node is drained.
+    DrainNode(Name),
+}
+
+/// Why a lease stands where it does.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The lease.
+    pub lease: LeaseView,
+    /// While QUEUED or PAUSED: what it waits for.
+    pub waiting: Option<Waiting>,
+    /// Once granted: why these devices.
+    pub basis: Option<Basis>,
+}
+
+/// What a lease waits for.
+#[derive(Clone, Debug, Default)]
+pub struct Waiting {
+    /// Devices known.
+    pub known: usize,
+    /// Devices that could serve it if they were empty.
+    pub suitable: usize,
+    /// Devices that could serve it now.
+    pub fitting: usize,
+    /// What excludes the others, each counted under the first thing that does.
+    pub excluded: Vec<(&'static str, usize)>,
+    /// Leases in its way, those on devices kept for it first, at most [`BLOCKING_MAX`].
+    pub blocking: Vec<Blocking>,
+    /// When it should get devices, at the earliest.
+    pub forecast: Option<Span>,
+    /// What that rests on, or why nobody can tell.
+    pub forecast_basis: String,
+}
+
+/// The most leases in the way that are told: 100 × some 300 bytes are 30 KB.
+pub const BLOCKING_MAX: usize = 100;
+
+/// A lease in the way of another.
+#[derive(Clone, Debug)]
+pub struct Blocking {
+    /// Which one.
+    pub lease: LeaseId,
+    /// What it asked for.
+    pub request: Arc<Request>,
+    /// Where it stands.
+    pub state: State,
+    /// On which device.
+    pub device: Name,
+    /// When it should be gone.
+    pub forecast: Option<Span>,
+    /// Whether it was given notice for this request, or why not.
+    pub preemption: &'static str,
+}
+
+/// A process that uses a device.
+#[derive(Clone, Debug)]
+pub struct ProcessView {
+    /// The node's name.
+    pub node: Name,
+    /// The device.
+    pub device: Name,
+    /// Which process.
+    pub process: Process,
+    /// Who runs it.
+    pub uid: Option<u32>,
+    /// Its command line.
+    pub command: Name,
+    /// What it uses, in bytes.
+    pub bytes: u64,
+    /// The lease that explains it; `None`: its memory is foreign.
+    pub lease: Option<LeaseId>,
+    /// The declared process in whose tree it is.
+    pub root: Option<Process>,
 }
 
 /// A device by its names.
@@ -85,6 +191,8 @@ pub enum DeviceCondition {
     Unavailable,
     /// It is closed after an import (P2).
     Closed,
+    /// It, or its node, is cordoned.
+    Cordoned,
 }
 
 /// A device as it was at one moment.
@@ -106,6 +214,14 @@ pub struct DeviceView {
     pub closed_remaining: Option<Span>,
     /// The age of the last sample.
     pub sample_age: Option<Span>,
+    /// What an operator said of it, or else of its node.
+    pub cordon: Option<Cordon>,
+    /// That was said of the node.
+    pub node_cordoned: bool,
+    /// The service that owns it.
+    pub owner: Option<Name>,
+    /// Why its memory cannot be attributed; `None`: it can, or was not read yet.
+    pub attribution_off: Option<Name>,
 }
 
 /// The coordinator in figures.
@@ -121,6 +237,10 @@ pub struct Counts {
     pub queued: usize,
     /// Leases that hold devices.
     pub active: usize,
+    /// Leases that hold devices and have a notice.
+    pub pausing: usize,
+    /// Leases that gave their devices back for now.
+    pub paused: usize,
     /// Leases that ended uncleanly and still close devices.
     pub reclaiming: usize,
     /// Records of ended leases.

@@ -15,7 +15,7 @@ use gpulease_core::{
     id::{Caller, DeviceId, Holder, LeaseId, Name, Ticket, Token},
     input::Input,
     policy::Policy,
-    request::{Ask, Constraints, Priority, Request, RequestFields, Share},
+    request::{Ask, Constraints, Preemptible, Priority, Request, RequestFields, Share},
     time::{Span, Time},
 };
 use proptest::prelude::*;
@@ -115,6 +115,9 @@ impl Life {
             wait: Span::ZERO,
             expected_duration: None,
             lifetime_max: None,
+            preemptible: Preemptible::Never,
+            minimum_hold: Span::ZERO,
+            process: None,
         };
         request.validate().unwrap()
     }
@@ -191,7 +194,7 @@ impl Life {
     fn seen(&mut self, at: Time, events: &[Event]) {
         for event in events {
             match event {
-                Event::Granted { lease, token, devices } => {
+                Event::Granted { lease, token, devices, .. } => {
                     self.granted(at, *lease, *token, devices);
                 }
                 Event::Reclaiming { lease, .. } | Event::Ended { lease, .. } => {

@@ -20,7 +20,7 @@ use gpulease_core::{
     lease::{EndReason, State as LeaseState},
     output::{Answer, Effect},
     policy::Policy,
-    request::{Ask, Constraints, Request, RequestFields, Share},
+    request::{Ask, Constraints, Preemptible, Request, RequestFields, Share},
     time::{Span, Time},
 };
 use life::{Op, Wish, free::nobody_waits_for_what_is_free, op};
@@ -216,6 +216,9 @@ impl Life {
             wait: Span::from_secs(wish.wait),
             expected_duration: wish.expected.map(Span::from_secs),
             lifetime_max: None,
+            preemptible: Preemptible::Never,
+            minimum_hold: Span::ZERO,
+            process: None,
         };
         let caller = match self.sessions.get(&holder).filter(|_| wish.session) {
             Some(session) => *session,
@@ -318,7 +321,7 @@ impl Life {
         self.at = at;
         for event in events {
             match event {
-                Event::Granted { lease, token, devices } => {
+                Event::Granted { lease, token, devices, .. } => {
                     self.believe_grant(*lease, *token, devices)
                 }
                 Event::Reclaiming { lease, reason, .. } => {
@@ -424,7 +427,7 @@ impl Life {
     }
 
     fn heard(&mut self, ticket: Ticket, answer: Option<&Answer>) {
-        if let Some(Answer::Renewed { lease, token, remaining }) = answer {
+        if let Some(Answer::Renewed { lease, token, remaining, .. }) = answer {
             let believed = self.leases.get_mut(lease).expect("only what was granted is renewed");
             assert_eq!(believed.token, *token);
             believed.safe_until = self.at.after(*remaining);

@@ -7,9 +7,11 @@ use crate::{
     deadline::Deadline,
     event::Event,
     id::{Caller, DeviceId, LeaseId, Ticket, Token},
-    lease::State as LeaseState,
-    output::{Answer, Output, Rejection},
-    queue::{OrderKey, Presence},
+    lease::{Basis, State as LeaseState},
+    order::{Class, OrderKey, Standing},
+    output::{Answer, Effect, Output, Rejection},
+    placement::Place,
+    queue::{NewWaiter, Presence},
     request::Request,
     state::{REMEMBERED_AGE_MAX, SERVICES_MAX},
     time::{Span, Time},
@@ -32,9 +34,11 @@ impl Scheduler {
             return reply(out, ticket, Err(rejection));
         }
         let lease = LeaseId(self.state.last_lease.0.saturating_add(1));
-        let key = OrderKey::new(lease, request.priority, Span::ZERO, self.policy.aging_step);
+        let standing =
+            Standing { lease, priority: request.priority, resumed: false, since: self.now() };
+        let key = OrderKey::new(standing, self.now(), self.policy.aging_step);
         let may_wait = request.wait > Span::ZERO;
-        let place = self.place_for(&request, key, may_wait);
+        let place = self.place_at_once(&request, key, may_wait);
         if place.is_none() && !may_wait {
             return reply(out, ticket, Err(self.no_place(&request)));
         }
@@ -43,9 +47,13 @@ impl Scheduler {
             return reply(out, ticket, Err(rejection));
         }
         self.emit(Event::Requested { lease, request: request.clone() }, out);
-        if let Some(devices) = place {
-            self.drop_keeps_on(&devices, lease, out);
-            self.grant(lease, devices, out);
+        if let Some(process) = request.process {
+            out.effects.push(Effect::Track { process });
+        }
+        if let Some((place, class)) = place {
+            let basis = self.basis(key, &request, &place);
+            self.drop_keeps_on(&place.devices, lease, out);
+            self.grant(lease, place.devices, (class, basis), out);
             let view = self.lease_view_of(lease);
             reply(out, ticket, Ok(Answer::Lease(Box::new(view))));
         } else {
@@ -59,6 +67,18 @@ impl Scheduler {
             return Rejection::InventoryUnknown;
         }
         self.closed_for(request).unwrap_or(Rejection::NoCapacity)
+    }
+
+    /// Where a new request goes without waiting: as OWNER on what its service owns, else anywhere (P10).
+    fn place_at_once(
+        &self,
+        request: &Request,
+        key: OrderKey,
+        may_wait: bool,
+    ) -> Option<(Place, Class)> {
+        let owner = self.owns_enough(request).then(|| key.as_owner());
+        let place = |key| Some((self.place_for(request, key, may_wait)?, key.class()));
+        owner.and_then(place).or_else(|| place(key))
     }
 
     /// The lease that a repeated request id names (P16).
@@ -136,7 +156,9 @@ impl Scheduler {
     ) {
         let id = key.lease;
         let waits_until = self.now().after(request.wait);
-        self.soft.queue.add(request, key, Presence::Present { caller, ticket }, waits_until);
+        let presence = Presence::Present { caller, ticket };
+        let owner = self.owns_enough(request);
+        self.soft.queue.add(request, NewWaiter { key, presence, waits_until, owner });
         self.remind_of_wait(id, waits_until);
         self.set_aging(key);
         let view = self.lease_view_of(id);
@@ -147,23 +169,33 @@ impl Scheduler {
     pub(super) fn set_aging(&mut self, key: OrderKey) {
         let Some(lease) = self.state.lease(key.lease) else { return };
         let step = self.policy.aging_step;
-        let steps = self.now().since(lease.requested_at).whole(step);
+        let resumed = lease.first_granted_at.is_some();
+        let since = lease.paused_at.filter(|_| resumed).unwrap_or(lease.requested_at);
+        let steps = self.now().since(since).whole(step);
         if key.ages() && step > Span::ZERO {
-            let next = lease.requested_at.after(step.times(steps.saturating_add(1)));
+            let next = since.after(step.times(steps.saturating_add(1)));
             self.soft.deadlines.set(next, Deadline::Aging(key.lease));
         }
     }
 
     /// Grants: a new token, and the full TTL.
-    pub(super) fn grant(&mut self, lease: LeaseId, devices: Box<[DeviceId]>, out: &mut Output) {
+    pub(super) fn grant(
+        &mut self,
+        lease: LeaseId,
+        devices: Box<[DeviceId]>,
+        (class, basis): (Class, Basis),
+        out: &mut Output,
+    ) {
         let token = Token(self.state.token().0.saturating_add(1));
-        self.emit(Event::Granted { lease, token, devices }, out);
+        self.emit(Event::Granted { lease, token, devices, class, basis }, out);
+        self.soft.adopted.remove(&lease);
+        self.soft.served_by_notice.remove(&lease);
         let expiry = self.expiry_from_now(lease);
         self.soft.expiries.insert(lease, expiry);
         self.soft.deadlines.set(expiry, Deadline::Expiry(lease));
     }
 
-    /// A lease holds nothing any more: nothing of it expires.
+    /// A lease is over, or RECLAIMING: nothing of it expires.
     pub(super) fn forget_expiry(&mut self, lease: LeaseId) {
         self.soft.expiries.remove(&lease);
         self.soft.deadlines.clear(Deadline::Expiry(lease));
@@ -173,7 +205,7 @@ impl Scheduler {
     pub(super) fn expiry_from_now(&self, id: LeaseId) -> Time {
         let Some(lease) = self.state.lease(id) else { return self.now() };
         let ttl_over = self.now().after(lease.request.ttl);
-        let lifetime_over = match (lease.granted_at, lease.request.lifetime_max) {
+        let lifetime_over = match (lease.first_granted_at, lease.request.lifetime_max) {
             (Some(granted), Some(lifetime)) => granted.after(lifetime),
             _ => Time::NEVER,
         };

@@ -1,33 +1,48 @@
-//! What a holder, or an operator, does to a lease that is there: renew, release, revoke (P17).
+//! What a holder, or an operator, does to a lease that is there: renew, release, acknowledge, revoke (P17).
 
 use std::sync::Arc;
 
 use super::Scheduler;
 use crate::{
     event::Event,
-    id::{Holder, LeaseId, Token},
-    lease::{EndReason, Lease, OpenCause, State as LeaseState},
+    id::{Caller, Holder, LeaseId, NoticeId, Token},
+    lease::{EndReason, Lease, State as LeaseState},
     output::{Answer, Output, Rejection},
+    time::Span,
 };
 
 impl Scheduler {
     pub(super) fn renew(
         &mut self,
+        caller: Caller,
         id: LeaseId,
         token: Token,
         holder: Option<&Holder>,
     ) -> Result<Answer, Rejection> {
         let lease = self.owned(id, holder)?;
         match lease.state {
-            LeaseState::Active => check_token(lease, Some(token))?,
+            LeaseState::Active | LeaseState::Pausing | LeaseState::Paused => {
+                self.check_token(lease, Some(token))?;
+            }
             LeaseState::Queued => return Err(Rejection::LeaseNotActive { lease: id }),
             LeaseState::Reclaiming(reason) | LeaseState::Ended(reason) => {
                 return Err(Rejection::LeaseEnded { lease: id, reason });
             }
         }
+        let (state, newest) = (lease.state, lease.token);
         let expiry = self.expiry_from_now(id);
         self.soft.expiries.insert(id, expiry);
-        Ok(Answer::Renewed { lease: id, token, remaining: expiry.since(self.now()) })
+        self.heard_from(id, caller, token);
+        let resumed = (token != newest).then(|| Box::new(self.lease_view_of(id)));
+        let notice = self.state.lease(id).and_then(|lease| self.notice_view(lease));
+        Ok(Answer::Renewed {
+            lease: id,
+            token: newest,
+            remaining: expiry.since(self.now()),
+            state,
+            notice: notice.map(Box::new),
+            resumed,
+        })
     }
 
     pub(super) fn release(
@@ -40,27 +55,90 @@ impl Scheduler {
         let lease = self.owned(id, holder)?;
         match lease.state {
             LeaseState::Queued => {
-                self.leave_queue(
-                    id,
-                    EndReason::Cancelled,
-                    None,
-                    Rejection::Cancelled { lease: id },
-                    out,
-                );
+                let rejection = Rejection::Cancelled { lease: id };
+                self.leave_queue(id, EndReason::Cancelled, None, rejection, out);
             }
-            LeaseState::Active => {
-                check_token(lease, token)?;
-                self.end_active(id, EndReason::Released, None, out);
+            LeaseState::Active | LeaseState::Pausing => {
+                self.check_token(lease, token)?;
+                self.end_holding(id, EndReason::Released, None, out);
+            }
+            LeaseState::Paused => {
+                self.check_token(lease, token)?;
+                self.end_paused(id, EndReason::Released, None, out);
             }
             LeaseState::Reclaiming(_) => {
-                check_token(lease, token)?;
-                self.open_released_late(id, out);
+                self.check_token(lease, token)?;
+                self.released_late(id, out);
             }
-            LeaseState::Ended(EndReason::Released) => check_token(lease, token)?,
+            LeaseState::Ended(EndReason::Released) => self.check_token(lease, token)?,
             LeaseState::Ended(EndReason::Cancelled) => {}
             LeaseState::Ended(reason) => return Err(Rejection::LeaseEnded { lease: id, reason }),
         }
         Ok(Answer::Released(Box::new(self.lease_view_of(id))))
+    }
+
+    /// The holder has stopped. An answer to a notice that is not there any more changes nothing and tells how the
+    /// lease is; so does the repetition of the answer that ended it.
+    pub(super) fn acknowledge(
+        &mut self,
+        caller: Caller,
+        (id, token, notice): (LeaseId, Token, NoticeId),
+        holder: Option<&Holder>,
+        out: &mut Output,
+    ) -> Result<Answer, Rejection> {
+        let lease = self.owned(id, holder)?;
+        let newest = lease.notice.as_ref().map(|notice| notice.id);
+        match lease.state {
+            LeaseState::Queued => return Err(Rejection::LeaseNotActive { lease: id }),
+            LeaseState::Ended(EndReason::Revoked) if newest == Some(notice) => {
+                self.check_token(lease, Some(token))?;
+            }
+            LeaseState::Reclaiming(reason) | LeaseState::Ended(reason) => {
+                return Err(Rejection::LeaseEnded { lease: id, reason });
+            }
+            LeaseState::Active | LeaseState::Pausing | LeaseState::Paused => {
+                self.check_token(lease, Some(token))?;
+                let (current, pauses) = (newest == Some(notice), lease.pauses());
+                let pausing = lease.state == LeaseState::Pausing;
+                self.heard_from(id, caller, token);
+                if pausing && current && pauses {
+                    self.pause(id, None, out);
+                } else if pausing && current {
+                    let detail = Some(Arc::from("its holder answered a notice"));
+                    self.end_holding(id, EndReason::Revoked, detail, out);
+                }
+            }
+        }
+        Ok(Answer::Acknowledged(Box::new(self.lease_view_of(id))))
+    }
+
+    /// More time to answer, once for each notice: at most doubling it, never past `notice_max` from its start.
+    pub(super) fn extend_notice(
+        &mut self,
+        caller: Caller,
+        (id, token, notice): (LeaseId, Token, NoticeId),
+        extension: Span,
+        holder: Option<&Holder>,
+        out: &mut Output,
+    ) -> Result<Answer, Rejection> {
+        let lease = self.owned(id, holder)?;
+        if let LeaseState::Reclaiming(reason) | LeaseState::Ended(reason) = lease.state {
+            return Err(Rejection::LeaseEnded { lease: id, reason });
+        }
+        self.check_token(lease, Some(token))?;
+        let standing = lease.notice.as_ref().filter(|standing| standing.id == notice);
+        let standing = standing.filter(|_| lease.state == LeaseState::Pausing);
+        let standing = standing.ok_or(Rejection::NoticeOver { lease: id })?;
+        let max = self.policy.notice_max;
+        let bound = standing.extends_to(max).ok_or(Rejection::NoticeAtBound { lease: id, max })?;
+        let deadline = standing.deadline.after(extension).min(bound);
+        let causes = standing.causes.clone();
+        self.heard_from(id, caller, token);
+        self.change_notice(
+            Event::NoticeChanged { lease: id, causes, deadline, extended: true },
+            out,
+        );
+        Ok(Answer::NoticeExtended(Box::new(self.lease_view_of(id))))
     }
 
     pub(super) fn revoke(
@@ -75,37 +153,69 @@ impl Scheduler {
                 let rejection = Rejection::Revoked { lease: id, detail: detail.clone() };
                 self.leave_queue(id, EndReason::Revoked, detail, rejection, out);
             }
-            LeaseState::Active => self.reclaim(id, EndReason::Revoked, detail, out),
+            LeaseState::Active | LeaseState::Pausing => {
+                self.reclaim(id, EndReason::Revoked, detail, out);
+            }
+            LeaseState::Paused => {
+                self.end_paused(id, EndReason::Revoked, detail, out);
+                self.tell(id, out);
+            }
             LeaseState::Reclaiming(_) => {}
             LeaseState::Ended(reason) => return Err(Rejection::LeaseEnded { lease: id, reason }),
         }
         Ok(Answer::Revoked(Box::new(self.lease_view_of(id))))
     }
 
-    /// A clean end of a lease that holds devices: on devices whose figures are exact all of it is free at once (P7).
-    fn end_active(
+    /// A clean end of a lease that holds devices: they are free at once where figures are exact, else once a pass
+    /// shows it (P7).
+    pub(super) fn end_holding(
         &mut self,
         id: LeaseId,
         reason: EndReason,
         detail: Option<Arc<str>>,
         out: &mut Output,
     ) {
+        self.note_preempted(id);
         self.emit(Event::Ended { lease: id, reason, detail }, out);
+        self.forget_holding(id);
         self.forget_expiry(id);
+        self.begin_closing(id, out);
         self.soft.dirty = true;
     }
 
-    /// A late release proves, on devices whose figures are exact, that nothing of the lease is left there (P6).
-    fn open_released_late(&mut self, id: LeaseId, out: &mut Output) {
-        let devices = self.state.lease(id).map(|lease| lease.devices.clone()).unwrap_or_default();
-        for device in devices {
-            let exact = self
-                .state
-                .inventory()
-                .device(device)
-                .is_some_and(|device| device.facts.answers_at_once);
-            if exact {
-                self.open(device, id, OpenCause::LateRelease, out);
+    /// PAUSED → ENDED.
+    pub(super) fn end_paused(
+        &mut self,
+        id: LeaseId,
+        reason: EndReason,
+        detail: Option<Arc<str>>,
+        out: &mut Output,
+    ) {
+        self.drop_cause_of(id, out);
+        self.unqueue(id);
+        self.emit(Event::Ended { lease: id, reason, detail }, out);
+        self.forget_expiry(id);
+        self.soft.unary.remove(&id);
+        self.soft.dirty = true;
+    }
+
+    /// A holder spoke of its lease: by which way, and whether it knows its newest token (P17).
+    fn heard_from(&mut self, id: LeaseId, caller: Caller, token: Token) {
+        let Some(lease) = self.state.lease(id) else { return };
+        if token == lease.token && lease.previous_token > Token(0) {
+            self.soft.adopted.insert(id);
+        }
+        let paused = lease.state == LeaseState::Paused;
+        match caller {
+            Caller::Call(_) => {
+                if self.soft.unary.insert(id) && paused {
+                    self.set_holder_presence(id);
+                }
+            }
+            Caller::Session(_) => {
+                if self.soft.unary.remove(&id) && paused {
+                    self.set_holder_presence(id);
+                }
             }
         }
     }
@@ -117,11 +227,15 @@ impl Scheduler {
         }
         Ok(lease)
     }
-}
 
-fn check_token(lease: &Lease, given: Option<Token>) -> Result<(), Rejection> {
-    if given == Some(lease.token) {
-        return Ok(());
+    /// The newest token, or after a resume the one before, until the new one is used (P17).
+    fn check_token(&self, lease: &Lease, given: Option<Token>) -> Result<(), Rejection> {
+        let previous = lease.previous_token > Token(0)
+            && given == Some(lease.previous_token)
+            && !self.soft.adopted.contains(&lease.id);
+        if given == Some(lease.token) || previous {
+            return Ok(());
+        }
+        Err(Rejection::StaleToken { lease: lease.id, given })
     }
-    Err(Rejection::StaleToken { lease: lease.id, given })
 }

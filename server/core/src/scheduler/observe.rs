@@ -7,11 +7,10 @@ use crate::{
     deadline::Deadline,
     event::Event,
     id::{DeviceId, LeaseId, Name, NodeId},
-    input::{DeviceReport, DeviceSample},
+    input::{DeviceReport, DeviceSample, TreePass},
     inventory::{DEVICES_KNOWN_MAX, NODES_MAX, NodeFacts},
     lease::{EndReason, OpenCause},
     output::Output,
-    soft::Measurement,
 };
 
 impl Scheduler {
@@ -116,14 +115,19 @@ impl Scheduler {
         }
     }
 
-    /// Ends every lease that holds one of these devices.
+    /// Ends every lease that holds one of these devices, or pauses it where it may be paused (P12).
     fn end_holders(&mut self, devices: &[DeviceId], detail: &str, out: &mut Output) {
         let mut holders: BTreeSet<LeaseId> = BTreeSet::new();
         for device in devices.iter().filter_map(|id| self.state.inventory().device(*id)) {
             holders.extend(device.holding.keys());
         }
-        for lease in holders {
-            self.reclaim(lease, EndReason::DeviceLost, Some(Arc::from(detail)), out);
+        for id in holders {
+            let detail = Some(Arc::from(detail));
+            if self.state.lease(id).is_some_and(crate::lease::Lease::pauses) {
+                self.pause(id, detail, out);
+            } else {
+                self.reclaim(id, EndReason::DeviceLost, detail, out);
+            }
         }
     }
 
@@ -140,7 +144,13 @@ impl Scheduler {
     }
 
     /// Measurements of a node's devices; they also prove that the node is there.
-    pub(super) fn sample(&mut self, node: &Name, samples: Vec<DeviceSample>, out: &mut Output) {
+    pub(super) fn sample(
+        &mut self,
+        node: &Name,
+        samples: Vec<DeviceSample>,
+        trees: Option<&TreePass>,
+        out: &mut Output,
+    ) {
         let Some(node) = self.state.inventory().node_named(node.as_str()) else { return };
         self.hear(node, out);
         for sample in samples {
@@ -149,9 +159,11 @@ impl Scheduler {
             let known = (inventory.device_with(sample.uuid.as_str()))
                 .filter(|id| inventory.device(*id).is_some_and(|device| device.node == node));
             let Some(device) = known else { continue };
-            let measurement = Measurement { at: self.now(), memory: sample.memory };
-            let news = self.soft.measured.sample(device, measurement, &self.policy);
+            let news = self.take_sample(device, sample, out);
             self.soft.dirty |= news;
+        }
+        if let Some(trees) = trees {
+            self.take_trees(node, trees, out);
         }
     }
 

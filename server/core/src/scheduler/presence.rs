@@ -7,7 +7,7 @@ use crate::{
     deadline::Deadline,
     event::Event,
     id::{Caller, Holder, LeaseId, Ticket},
-    lease::{DropCause, EndReason},
+    lease::{DropCause, EndReason, State as LeaseState},
     output::{Answer, Effect, Output, Rejection, WELCOME_MAX},
     queue::Presence,
     time::{Span, Time},
@@ -26,12 +26,13 @@ impl Scheduler {
             self.caller_gone(older, out);
             out.effects.push(Effect::SessionReplaced { caller: older });
         }
+        self.soft.sessions.insert(holder.clone(), caller);
+        self.soft.holders.insert(caller, holder.clone());
+        self.holder_came_or_went(&holder, out);
         let newest = self.state.leases_of(&holder).rev().take(WELCOME_MAX);
         let mut leases: Vec<LeaseId> = newest.map(|lease| lease.id).collect();
         leases.reverse();
         let leases = leases.into_iter().map(|id| self.lease_view_of(id)).collect();
-        self.soft.sessions.insert(holder.clone(), caller);
-        self.soft.holders.insert(caller, holder);
         reply(out, ticket, Ok(Answer::Welcome(leases)));
     }
 
@@ -41,6 +42,7 @@ impl Scheduler {
             && self.soft.sessions.get(&holder) == Some(&caller)
         {
             self.soft.sessions.remove(&holder);
+            self.holder_came_or_went(&holder, out);
         }
         let until = self.now().after(self.policy.session_grace);
         for lease in self.soft.queue.of_caller(caller) {
@@ -87,6 +89,9 @@ impl Scheduler {
         if until > self.now() {
             return self.soft.deadlines.set(until, Deadline::Away(id));
         }
+        if self.state.lease(id).is_some_and(|lease| lease.state == LeaseState::Paused) {
+            return self.set_holder_presence(id);
+        }
         let detail =
             Some(Arc::from("its caller went away and did not come back within the session grace"));
         self.leave_queue(id, EndReason::Cancelled, detail, Rejection::Cancelled { lease: id }, out);
@@ -118,7 +123,7 @@ impl Scheduler {
         self.leave_queue(id, EndReason::WaitOver, None, rejection, out);
     }
 
-    /// QUEUED → ENDED; whoever waits is told.
+    /// QUEUED, PAUSED → ENDED; whoever waits is told.
     pub(super) fn leave_queue(
         &mut self,
         id: LeaseId,
@@ -127,12 +132,17 @@ impl Scheduler {
         rejection: Rejection,
         out: &mut Output,
     ) {
+        self.drop_cause_of(id, out);
         let waiter = self.unqueue(id);
         self.emit(Event::Ended { lease: id, reason, detail }, out);
+        self.forget_expiry(id);
+        self.soft.unary.remove(&id);
         // The next of its priority may be the first now, and what was kept for it is free.
         self.soft.dirty = true;
-        if let Some(Presence::Present { ticket, .. }) = waiter {
-            reply(out, ticket, Err(rejection));
+        match waiter {
+            Some(Presence::Present { ticket, .. }) => reply(out, ticket, Err(rejection)),
+            Some(Presence::Holder) => self.tell(id, out),
+            _ => {}
         }
     }
 
@@ -140,6 +150,7 @@ impl Scheduler {
     pub(super) fn unqueue(&mut self, id: LeaseId) -> Option<Presence> {
         let request = self.state.lease(id)?.request.clone();
         let waiter = self.soft.queue.remove(&request, id)?;
+        self.soft.served_by_notice.remove(&id);
         for deadline in [Deadline::Wait, Deadline::Away, Deadline::Aging, Deadline::Keep] {
             self.soft.deadlines.clear(deadline(id));
         }

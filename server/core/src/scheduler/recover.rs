@@ -8,9 +8,11 @@ use crate::{
     deadline::Deadline,
     event::At,
     id::{DeviceId, LeaseId, NodeId},
-    lease::State as LeaseState,
+    inventory::{Closed, ClosedUntil},
+    lease::{EndReason, State as LeaseState},
+    output::{Effect, Output},
     policy::Policy,
-    queue::{OrderKey, Presence},
+    queue::{NewWaiter, Presence},
     soft::{Clock, Soft},
     state::State,
     time::Time,
@@ -28,8 +30,24 @@ impl Scheduler {
         scheduler.rearm_leases();
         scheduler.rearm_closed();
         scheduler.rearm_import();
+        scheduler.rearm_lingering();
         scheduler.rearm_keeps();
         scheduler
+    }
+
+    /// What the backend has to know of the state before its first pass: the declared processes of all leases that hold
+    /// devices or may still use them. To be let out once, at the start; checks of closed parts follow by themselves.
+    #[must_use]
+    pub fn declared(&self) -> Vec<Effect> {
+        let closed = (self.state.inventory().devices())
+            .flat_map(|(_, device)| device.closed.values().filter_map(|closed| closed.process));
+        let live = self.state.leases().values().filter(|lease| lease.state.live());
+        let lingering = self.soft.lingering.values().flatten().copied();
+        let mut all: Vec<_> =
+            live.filter_map(|lease| lease.request.process).chain(closed).chain(lingering).collect();
+        all.sort_unstable();
+        all.dedup();
+        all.into_iter().map(|process| Effect::Track { process }).collect()
     }
 
     /// A node that was not lost counts as heard of now: its silence begins here.
@@ -53,15 +71,39 @@ impl Scheduler {
             .collect();
         for (id, state) in live {
             match state {
-                LeaseState::Active => {
-                    let expiry = self.expiry_from_now(id);
-                    self.soft.expiries.insert(id, expiry);
-                    self.soft.deadlines.set(expiry, Deadline::Expiry(id));
+                LeaseState::Active => self.rearm_expiry(id),
+                LeaseState::Pausing => {
+                    self.rearm_expiry(id);
+                    self.rearm_standing_notice(id);
+                }
+                LeaseState::Paused => {
+                    self.rearm_expiry(id);
+                    let until = self.now().after(self.policy.session_grace);
+                    self.queue_paused(id, Presence::Expected { until });
+                    self.soft.deadlines.set(until, Deadline::Away(id));
                 }
                 LeaseState::Queued => self.expect(id),
                 LeaseState::Reclaiming(_) | LeaseState::Ended(_) => {}
             }
         }
+    }
+
+    fn rearm_expiry(&mut self, id: LeaseId) {
+        let expiry = self.expiry_from_now(id);
+        self.soft.expiries.insert(id, expiry);
+        self.soft.deadlines.set(expiry, Deadline::Expiry(id));
+        self.remind_of_minimum_hold(id);
+    }
+
+    /// A holder has all of its notice again: its answer may have been on its way.
+    fn rearm_standing_notice(&mut self, id: LeaseId) {
+        let notice = self.state.lease(id).and_then(|lease| lease.notice.clone());
+        let Some(notice) = notice else { return };
+        for cause in &notice.causes {
+            self.soft.noticed_for.entry(*cause).or_default().insert(id);
+        }
+        let whole = notice.deadline.since(notice.given_at);
+        self.arm_notice(id, notice.deadline.max(self.now().after(whole)));
     }
 
     fn expect(&mut self, id: LeaseId) {
@@ -70,9 +112,10 @@ impl Scheduler {
         let now = self.now();
         let until = now.after(self.policy.session_grace);
         let waits_until = requested_at.after(request.wait).max(until);
-        let key =
-            OrderKey::new(id, request.priority, now.since(requested_at), self.policy.aging_step);
-        self.soft.queue.add(&request, key, Presence::Expected { until }, waits_until);
+        let key = self.order_key(lease);
+        let presence = Presence::Expected { until };
+        let owner = self.owns_enough(&request);
+        self.soft.queue.add(&request, NewWaiter { key, presence, waits_until, owner });
         self.soft.deadlines.set(until, Deadline::Away(id));
         self.remind_of_wait(id, waits_until);
         self.set_aging(key);
@@ -82,8 +125,31 @@ impl Scheduler {
         let closed: Vec<(DeviceId, LeaseId)> = (self.state.inventory().devices())
             .flat_map(|(id, device)| device.closed.keys().map(move |lease| (id, *lease)))
             .collect();
+        // The checks asked for here are lost with the output; each is asked for again by its deadline.
+        let mut lost = Output::default();
         for (device, lease) in closed {
-            self.close_for_lock_delay(device, lease);
+            self.close(device, lease, &mut lost);
+        }
+    }
+
+    /// Trees of unclean ends may have outlived the lock delay before the restart; the first pass tells.
+    fn rearm_lingering(&mut self) {
+        let unclean = |state: LeaseState| {
+            matches!(
+                state,
+                LeaseState::Ended(EndReason::Expired | EndReason::Revoked | EndReason::DeviceLost)
+            )
+        };
+        let ended: Vec<(LeaseId, Box<[DeviceId]>)> = (self.state.leases().values())
+            .filter(|lease| unclean(lease.state) && lease.request.process.is_some())
+            .map(|lease| (lease.id, lease.devices.clone()))
+            .collect();
+        for (id, devices) in ended {
+            let Some(lease) = self.state.lease(id) else { continue };
+            let (share, process) = (lease.request.ask.share, lease.request.process);
+            for device in devices {
+                self.linger(device, Closed { share, until: ClosedUntil::Proven, process });
+            }
         }
     }
 
@@ -93,7 +159,7 @@ impl Scheduler {
         for (lease, lapses_at) in keeps {
             self.soft.deadlines.set(lapses_at, Deadline::Keep(lease));
         }
-        let barred = |lease: &&crate::lease::Lease| lease.state == LeaseState::Queued;
+        let barred = |lease: &&crate::lease::Lease| lease.state.waits();
         let bars: Vec<(LeaseId, Time)> = (self.state.leases().values())
             .filter(barred)
             .map(|lease| (lease.id, lease.keep_barred_until))

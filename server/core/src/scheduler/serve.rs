@@ -1,19 +1,17 @@
-//! Serving the queue: grants in order, and devices kept for those whose turn it is but who do not fit (P10).
+//! Serving the queue: grants in order, and devices kept for those whose turn it is but who do not fit (P10). What is
+//! kept is in `keep`, whom it hits in `preempt`.
 
 use super::{Scheduler, reply};
 use crate::{
-    deadline::Deadline,
-    event::Event,
     id::{DeviceId, LeaseId},
     inventory::Device,
     keeping,
-    lease::DropCause,
+    lease::{Basis, Why},
+    order::{Class, Lane, OrderKey},
     output::{Answer, Output},
-    placement::HostKept,
-    queue::{OrderKey, Presence},
-    request::{Priority, Request},
-    state::Keep,
-    time::{Span, Time},
+    placement::{HostKept, Place, Site},
+    queue::Presence,
+    request::Request,
 };
 
 impl Scheduler {
@@ -28,7 +26,7 @@ impl Scheduler {
         self.drop_blocked_keeps(out);
         let bound = self.soft.queue.bound();
         let mut heads = self.soft.queue.shape_heads();
-        let mut first_seen: Vec<Priority> = Vec::new();
+        let mut first_seen: Vec<Lane> = Vec::new();
         while let Some((key, shape)) = heads.pop_first() {
             if bound.is_some_and(|bound| bound < key) {
                 break;
@@ -37,14 +35,20 @@ impl Scheduler {
                 heads.extend(self.soft.queue.first_of_shape(shape).map(|next| (next, shape)));
                 continue;
             }
-            let priority = self.state.lease(key.lease).map(|lease| lease.request.priority);
-            if let Some(priority) = priority.filter(|priority| !first_seen.contains(priority)) {
-                first_seen.push(priority);
-                self.keep_for(key, priority, out);
+            let lane = self.lane_of(key);
+            if let Some(lane) = lane.filter(|lane| !first_seen.contains(lane)) {
+                first_seen.push(lane);
+                self.keep_for(key, lane, out);
             }
         }
         // Grants and keeps of this pass were all seen by it.
         self.soft.dirty = false;
+    }
+
+    /// The lane in which a waiter stands at this place.
+    fn lane_of(&self, key: OrderKey) -> Option<Lane> {
+        let waiter = self.soft.queue.waiter(key.lease)?;
+        Some(if key.class() == Class::Owner { Lane::Owner } else { waiter.lane() })
     }
 
     /// Grants a waiter if it fits.
@@ -52,42 +56,119 @@ impl Scheduler {
         let Some(request) = self.state.lease(key.lease).map(|lease| lease.request.clone()) else {
             return false;
         };
-        let Some(devices) = self.place_for(&request, key, true) else { return false };
-        self.drop_keeps_on(&devices, key.lease, out);
+        let Some((place, class)) = self.turn_of(&request, key) else { return false };
+        let basis = self.basis(key, &request, &place);
+        self.drop_keeps_on(&place.devices, key.lease, out);
         let presence = self.unqueue(key.lease);
-        self.grant(key.lease, devices, out);
-        if let Some(Presence::Present { ticket, .. }) = presence {
-            let view = self.lease_view_of(key.lease);
-            reply(out, ticket, Ok(Answer::Lease(Box::new(view))));
+        self.drop_cause_of(key.lease, out);
+        self.grant(key.lease, place.devices, (class, basis), out);
+        match presence {
+            Some(Presence::Present { ticket, .. }) => {
+                let view = self.lease_view_of(key.lease);
+                reply(out, ticket, Ok(Answer::Lease(Box::new(view))));
+            }
+            _ => self.tell(key.lease, out),
         }
         true
     }
 
+    /// Where a waiter goes at this place in the order. An owner is tried on what it owns; if it is the first by its
+    /// priority too, it rather takes what others leave free than take back what it lent (P10).
+    fn turn_of(&self, request: &Request, key: OrderKey) -> Option<(Place, Class)> {
+        let place = self.place_for(request, key, true);
+        if place.is_some() || key.class() != Class::Owner {
+            return place.map(|place| (place, key.class()));
+        }
+        let own = self.soft.queue.waiter(key.lease)?.key;
+        if self.soft.queue.first_by_priority() != Some(own) {
+            return None;
+        }
+        self.place_for(request, own, true).map(|place| (place, own.class()))
+    }
+
+    /// Why these devices.
+    pub(super) fn basis(&self, key: OrderKey, request: &Request, place: &Place) -> Basis {
+        let uuid = |id: &DeviceId| self.state.inventory().device(*id).map(|it| &it.facts.uuid);
+        let preferred = request.constraints.preferred_device.as_ref();
+        let why = if self.soft.served_by_notice.contains(&key.lease) {
+            Why::Preempted
+        } else if self.state.keep_of(key.lease).is_some() {
+            Why::Kept
+        } else if key.class() == Class::Owner {
+            Why::Owned
+        } else if preferred.is_some() && place.devices.iter().any(|id| uuid(id) == preferred) {
+            Why::Preferred
+        } else if place.fitting <= place.devices.len() {
+            Why::Only
+        } else {
+            Why::BestFit
+        };
+        Basis { fitting: u32::try_from(place.fitting).unwrap_or(u32::MAX), why }
+    }
+
     /// Where a request at this place in the order goes now: on devices kept for nobody else, else on those kept for
-    /// somebody later, if it may take them over. Nothing, while somebody earlier may still come back (P4).
+    /// somebody later, if it may take them over; as OWNER only on what its service owns. Nothing, while somebody
+    /// earlier may still come back (P4).
     pub(super) fn place_for(
         &self,
         request: &Request,
         key: OrderKey,
         take_over: bool,
-    ) -> Option<Box<[DeviceId]>> {
+    ) -> Option<Place> {
+        self.place_on(&self.site(), request, key, take_over)
+    }
+
+    pub(super) fn place_on(
+        &self,
+        site: &Site<'_>,
+        request: &Request,
+        key: OrderKey,
+        take_over: bool,
+    ) -> Option<Place> {
         if self.soft.queue.bound().is_some_and(|bound| bound < key) {
             return None;
         }
+        let service = (key.class() == Class::Owner).then_some(&request.holder.service);
+        let mine = |id| service.is_none() || site.owner(id) == service;
+        // A part of it that the lease itself left closed would be booked twice.
+        let clean = |device: &Device| !device.closed.contains_key(&key.lease);
         let host_kept = self.host_kept(key);
         let own = |device: &Device| device.kept_for.is_none_or(|lease| lease == key.lease);
-        let site = self.site();
-        let place = site.place(request, &host_kept, &own);
+        let place =
+            site.place(request, &host_kept, &|id, device| own(device) && mine(id) && clean(device));
         if place.is_some() || !take_over || self.state.keeps().is_empty() {
             return place;
         }
-        site.place(request, &host_kept, &|device| self.may_take(device, key))
+        site.place(request, &host_kept, &|id, device| {
+            self.may_take(device, key) && mine(id) && clean(device)
+        })
     }
 
     /// A device is kept for nobody, for this request, or for a later one.
-    fn may_take(&self, device: &Device, key: OrderKey) -> bool {
+    pub(super) fn may_take(&self, device: &Device, key: OrderKey) -> bool {
         let Some(lease) = device.kept_for.filter(|lease| *lease != key.lease) else { return true };
-        self.soft.queue.waiter(lease).is_none_or(|other| key < other.key)
+        self.place_kept(lease).is_none_or(|other| key < other)
+    }
+
+    /// The place in the order as which a request keeps devices.
+    fn place_kept(&self, lease: LeaseId) -> Option<OrderKey> {
+        let key = self.soft.queue.waiter(lease)?.key;
+        let owner = self.state.keep_of(lease).is_some_and(|(lane, _)| lane == Lane::Owner);
+        Some(if owner { key.as_owner() } else { key })
+    }
+
+    /// Whether a request's service owns devices enough for it, so that it stands in the order as OWNER too.
+    pub(super) fn owns_enough(&self, request: &Request) -> bool {
+        let service = &request.holder.service;
+        if !self.policy.owners.iter().any(|owner| owner.service == *service) {
+            return false;
+        }
+        let site = self.site();
+        let would_do = |(id, device): &(DeviceId, &Device)| {
+            site.owner(*id) == Some(service) && site.exclusion(device, request).is_none()
+        };
+        let owned = self.state.inventory().devices().filter(would_do);
+        owned.count() >= request.ask.devices as usize
     }
 
     /// Host CPU and memory that requests before this one count on, where devices are kept for them.
@@ -97,7 +178,7 @@ impl Scheduler {
             let Some(lease) = self.state.lease(keep.lease) else { continue };
             let constraints = &lease.request.constraints;
             let (cpu, memory) = (constraints.host_cpu_millis, constraints.host_memory_bytes);
-            let earlier = self.soft.queue.waiter(keep.lease).is_some_and(|other| other.key < key);
+            let earlier = self.place_kept(keep.lease).is_some_and(|other| other < key);
             if (cpu == 0 && memory == 0) || !earlier {
                 continue;
             }
@@ -107,117 +188,5 @@ impl Scheduler {
             }
         }
         kept
-    }
-
-    /// A request that was just queued keeps devices if it is the first of its priority.
-    pub(super) fn keep_if_first(&mut self, id: LeaseId, out: &mut Output) {
-        let Some(waiter) = self.soft.queue.waiter(id).cloned() else { return };
-        let blocked = self.soft.queue.bound().is_some_and(|bound| bound < waiter.key);
-        if !blocked && self.soft.queue.first_of(waiter.priority) == Some(waiter.key) {
-            self.keep_for(waiter.key, waiter.priority, out);
-        }
-    }
-
-    /// The first of a priority that does not fit keeps the set it has, or chooses one.
-    fn keep_for(&mut self, key: OrderKey, priority: Priority, out: &mut Output) {
-        if let Some(keep) = self.state.keeps().get(&priority) {
-            let other = keep.lease;
-            if other == key.lease {
-                return;
-            }
-            self.drop_keep(other, DropCause::NotFirst, Time::ZERO, out);
-        }
-        let Some(lease) = self.state.lease(key.lease) else { return };
-        let barred = |id| lease.keep_barred_until > self.now() && lease.keep_barred.contains(&id);
-        let request = lease.request.clone();
-        let choice = keeping::choose(&self.site(), &self.state, &request, &|id, device| {
-            !barred(id) && self.may_take(device, key)
-        });
-        let Some(choice) = choice else { return };
-        self.drop_keeps_on(&choice.devices, key.lease, out);
-        let lapses_at = choice.lapses_at(self.now(), self.policy.keep_max);
-        self.emit(Event::Kept { lease: key.lease, devices: choice.devices, lapses_at }, out);
-        self.soft.deadlines.set(lapses_at, Deadline::Keep(key.lease));
-    }
-
-    /// Whoever takes one device that is kept for another takes the whole set over.
-    pub(super) fn drop_keeps_on(&mut self, devices: &[DeviceId], taker: LeaseId, out: &mut Output) {
-        let kept_for =
-            |id: &DeviceId| self.state.inventory().device(*id).and_then(|device| device.kept_for);
-        let mut losers: Vec<LeaseId> =
-            devices.iter().filter_map(kept_for).filter(|lease| *lease != taker).collect();
-        losers.sort_unstable();
-        losers.dedup();
-        for loser in losers {
-            self.drop_keep(loser, DropCause::TakenOver, Time::ZERO, out);
-        }
-    }
-
-    /// Devices are no longer kept for a request. Others may fit there now.
-    pub(super) fn drop_keep(
-        &mut self,
-        lease: LeaseId,
-        cause: DropCause,
-        barred_until: Time,
-        out: &mut Output,
-    ) {
-        let Some(keep) = self.state.keeps().values().find(|keep| keep.lease == lease) else {
-            return;
-        };
-        let lapsed = cause == DropCause::Lapsed;
-        let barred = if lapsed { self.in_vain(keep) } else { Box::default() };
-        self.emit(Event::KeepDropped { lease, cause, barred_until, barred }, out);
-        let bar_ends = self.state.lease(lease).map_or(Time::ZERO, |lease| lease.keep_barred_until);
-        if bar_ends > self.now() {
-            self.soft.deadlines.set(bar_ends, Deadline::Keep(lease));
-        } else {
-            self.soft.deadlines.clear(Deadline::Keep(lease));
-        }
-        self.soft.dirty = true;
-    }
-
-    /// The devices of a keep that its request still does not fit on; all of them, where it is not for the devices.
-    fn in_vain(&self, keep: &Keep) -> Box<[DeviceId]> {
-        let site = self.site();
-        let share = self.state.lease(keep.lease).map(|lease| lease.request.ask.share);
-        let fits = |id: DeviceId| {
-            let room = site.inventory.device(id).and_then(|device| site.room(id, device));
-            room.zip(share).is_some_and(|(room, share)| room.fits(share))
-        };
-        let blocked: Box<[DeviceId]> =
-            keep.devices.iter().copied().filter(|id| !fits(*id)).collect();
-        if blocked.is_empty() { keep.devices.clone() } else { blocked }
-    }
-
-    /// Keeps stand only while leases alone are in the way.
-    fn drop_blocked_keeps(&mut self, out: &mut Output) {
-        let site = self.site();
-        let blocked = |lease: LeaseId, devices: &[DeviceId]| {
-            let Some(lease) = self.state.lease(lease) else { return true };
-            devices.iter().any(|id| !keeping::only_leases_in_the_way(&site, &lease.request, *id))
-        };
-        let dropped: Vec<LeaseId> = (self.state.keeps().values())
-            .filter(|keep| blocked(keep.lease, &keep.devices))
-            .map(|keep| keep.lease)
-            .collect();
-        for lease in dropped {
-            self.drop_keep(lease, DropCause::Blocked, Time::ZERO, out);
-        }
-    }
-
-    /// A keep may lapse, for as long as it may have stood; or a bar to keeping ends.
-    pub(super) fn keep_due(&mut self, lease: LeaseId, out: &mut Output) {
-        let now = self.now();
-        let keep_max: Span = self.policy.keep_max;
-        let lapses_at =
-            self.state.keeps().values().find(|keep| keep.lease == lease).map(|keep| keep.lapses_at);
-        match lapses_at {
-            Some(at) if at > now => self.soft.deadlines.set(at, Deadline::Keep(lease)),
-            Some(_) => {
-                let until = now.after(keep_max);
-                self.drop_keep(lease, DropCause::Lapsed, until, out);
-            }
-            None => self.soft.dirty = true,
-        }
     }
 }

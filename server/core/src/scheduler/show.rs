@@ -7,7 +7,7 @@ use crate::{
     id::{DeviceId, LeaseId, NodeId},
     inventory::Device,
     lease::{Lease, State as LeaseState},
-    queue::{Presence, Waiter},
+    queue::Waiter,
     time::{Span, Time},
     view::{Counts, DeviceCondition, DeviceName, DeviceView, LeaseHistory, LeasePage, LeaseView},
 };
@@ -74,10 +74,7 @@ impl Scheduler {
     /// Whether a QUEUED lease's caller is there.
     #[must_use]
     pub fn is_present(&self, id: LeaseId) -> bool {
-        self.soft
-            .queue
-            .waiter(id)
-            .is_some_and(|waiter| matches!(waiter.presence, Presence::Present { .. }))
+        self.soft.queue.waiter(id).is_some_and(|waiter| waiter.presence.there())
     }
 
     /// Whether a QUEUED lease would be granted if it fitted: its caller is there, and nobody before it is expected
@@ -110,6 +107,8 @@ impl Scheduler {
             devices_available: inventory.devices().filter(available).count(),
             queued: tally.queued,
             active: tally.active,
+            pausing: tally.pausing,
+            paused: tally.paused,
             reclaiming: tally.reclaiming,
             ended: self.state.leases().len().saturating_sub(tally.live()),
             sessions: self.soft.sessions.len(),
@@ -126,18 +125,15 @@ impl Scheduler {
 
     fn lease_view(&self, lease: &Lease) -> LeaseView {
         let names = |ids: &[DeviceId]| ids.iter().filter_map(|id| self.device_name(*id)).collect();
-        let closed = |device: &DeviceName| self.soft.closed_at.contains_key(&(device.id, lease.id));
-        let (mut devices, mut closed_devices) = (Vec::new(), Vec::new());
-        match lease.state {
-            LeaseState::Active => devices = names(&lease.devices),
-            LeaseState::Reclaiming(_) => {
-                closed_devices = names(&lease.devices);
-                closed_devices.retain(closed);
-            }
-            LeaseState::Queued | LeaseState::Ended(_) => {}
+        let closed = |device: &DeviceName| self.soft.closing.contains_key(&(device.id, lease.id));
+        let mut devices: Vec<DeviceName> = names(&lease.devices);
+        let mut closed_devices = devices.clone();
+        closed_devices.retain(closed);
+        if !lease.state.holds() {
+            devices.clear();
         }
         let waiter = self.soft.queue.waiter(lease.id);
-        let keep = self.state.keeps().values().find(|keep| keep.lease == lease.id);
+        let keep = self.state.keep_of(lease.id).map(|(_, keep)| keep);
         LeaseView {
             id: lease.id,
             request: lease.request.clone(),
@@ -152,20 +148,25 @@ impl Scheduler {
             detail: lease.detail.clone(),
             remaining: self.remaining(lease),
             queue_position: waiter.map_or(0, |waiter| self.soft.queue.position(waiter.key) as u64),
+            notice: self.notice_view(lease),
+            preemptions: lease.preemptions,
+            pause_took: lease.pause_took,
             seen_at: self.now(),
         }
     }
 
     fn remaining(&self, lease: &Lease) -> Option<Span> {
         let until: Time = match lease.state {
-            LeaseState::Active => self.soft.expiries.get(&lease.id).copied()?,
+            LeaseState::Active | LeaseState::Pausing | LeaseState::Paused => {
+                self.soft.expiries.get(&lease.id).copied()?
+            }
             LeaseState::Queued => self.soft.queue.waiter(lease.id)?.waits_until,
             LeaseState::Reclaiming(_) | LeaseState::Ended(_) => return None,
         };
         Some(until.since(self.now()))
     }
 
-    fn device_name(&self, id: DeviceId) -> Option<DeviceName> {
+    pub(super) fn device_name(&self, id: DeviceId) -> Option<DeviceName> {
         let device = self.state.inventory().device(id)?;
         let node = self.state.inventory().node(device.node)?;
         Some(DeviceName { id, node: node.facts.name.clone(), facts: device.facts.clone() })
@@ -174,6 +175,7 @@ impl Scheduler {
     fn device_view(&self, id: DeviceId, device: &Device) -> DeviceView {
         let site = self.site();
         let node = self.state.inventory().node(device.node);
+        let node_cordon = node.and_then(|node| node.cordon.as_ref());
         let measured = self.soft.measured.device(id);
         let condition = site.condition(id, device);
         let free = site.memory_free_bytes(id, device);
@@ -190,6 +192,10 @@ impl Scheduler {
             },
             closed_remaining: device.closed_until.map(|until| until.since(self.now())),
             sample_age: measured.map(|sample| self.now().since(sample.at)),
+            cordon: device.cordon.clone().or_else(|| node_cordon.cloned()),
+            node_cordoned: device.cordon.is_none() && node_cordon.is_some(),
+            owner: site.owner(id).cloned(),
+            attribution_off: measured.and_then(|sample| sample.off.clone()),
         }
     }
 }

@@ -9,7 +9,8 @@ use crate::{
     id::LeaseId,
     lease::{EndReason, State as LeaseState},
     output::{Output, Rejection},
-    queue::OrderKey,
+    queue::NewWaiter,
+    request::Request,
 };
 
 /// The most deadlines handled by one tick: 256 expiries of one device each are some 8 KiB of journal.
@@ -23,7 +24,10 @@ impl Scheduler {
                 Deadline::Silence(node) => self.silence_due(node, out),
                 Deadline::LockDelay(device, lease) => self.lock_delay_due(device, lease, out),
                 Deadline::DeviceClosed(device) => self.device_closed_due(device, out),
+                Deadline::Check(device, lease) => self.check_due(device, lease, out),
                 Deadline::Expiry(lease) => self.expiry_due(lease, out),
+                Deadline::Notice(lease) => self.notice_due(lease, out),
+                Deadline::MinimumHold(lease) => self.minimum_hold_due(lease, out),
                 Deadline::Wait(lease) => self.wait_due(lease, out),
                 Deadline::Away(lease) => self.away_due(lease, out),
                 Deadline::Aging(lease) => self.aging_due(lease),
@@ -41,7 +45,7 @@ impl Scheduler {
             return self.soft.deadlines.set(due, Deadline::Expiry(id));
         }
         let Some(lease) = self.state.lease(id) else { return };
-        let lifetime = lease.granted_at.zip(lease.request.lifetime_max);
+        let lifetime = lease.first_granted_at.zip(lease.request.lifetime_max);
         let lived =
             lifetime.is_some_and(|(granted, lifetime)| granted.after(lifetime) <= self.now());
         let detail = if lived {
@@ -49,17 +53,19 @@ impl Scheduler {
         } else {
             format!("it was not renewed for {}", lease.request.ttl)
         };
-        self.reclaim(id, EndReason::Expired, Some(Arc::from(detail)), out);
+        let (detail, paused) = (Some(Arc::from(detail)), lease.state == LeaseState::Paused);
+        if paused {
+            self.end_paused(id, EndReason::Expired, detail, out);
+            self.tell(id, out);
+        } else {
+            self.reclaim(id, EndReason::Expired, detail, out);
+        }
     }
 
     /// A waiter may stand higher in the order now.
     fn aging_due(&mut self, id: LeaseId) {
-        let Some(lease) = self.state.lease(id).filter(|lease| lease.state == LeaseState::Queued)
-        else {
-            return;
-        };
-        let waited = self.now().since(lease.requested_at);
-        let key = OrderKey::new(id, lease.request.priority, waited, self.policy.aging_step);
+        let Some(lease) = self.state.lease(id).filter(|lease| lease.state.waits()) else { return };
+        let key = self.order_key(lease);
         self.soft.queue.change(id, |waiter| waiter.key = key);
         self.set_aging(key);
         self.soft.dirty = true;
@@ -74,12 +80,28 @@ impl Scheduler {
         }
     }
 
+    /// A waiter's service may own devices enough for it now, or no longer.
+    fn stand_as_owner(&mut self, id: LeaseId, request: &Request) {
+        let owner = self.owns_enough(request);
+        if self.soft.queue.waiter(id).is_none_or(|waiter| waiter.is_owner() == owner) {
+            return;
+        }
+        if let Some(waiter) = self.soft.queue.remove(request, id) {
+            let (key, presence, waits_until) = (waiter.key, waiter.presence, waiter.waits_until);
+            self.soft.queue.add(request, NewWaiter { key, presence, waits_until, owner });
+        }
+    }
+
     /// Requests that nothing known can satisfy any more leave the queue (P13).
     pub(super) fn end_impossible(&mut self, out: &mut Output) {
         let waiters: Vec<LeaseId> = self.soft.queue.all().collect();
         for id in waiters {
             let Some(lease) = self.state.lease(id) else { continue };
-            let Some(report) = self.site().unsatisfiable(&lease.request) else { continue };
+            let request = lease.request.clone();
+            let Some(report) = self.site().unsatisfiable(&request) else {
+                self.stand_as_owner(id, &request);
+                continue;
+            };
             let detail = Some(Arc::from(report.to_string()));
             let rejection = Rejection::Unsatisfiable(Box::new(report));
             self.leave_queue(id, EndReason::Unsatisfiable, detail, rejection, out);

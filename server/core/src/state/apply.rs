@@ -6,9 +6,11 @@ use super::{Keep, Service, State};
 use crate::{
     event::{At, Event},
     id::{DeviceId, LeaseId, NodeId, Token},
-    inventory::{DeviceFacts, NodeFacts},
-    lease::{DropCause, EndReason, FactKind, Lease, OpenCause, State as LeaseState},
-    request::{Priority, Request},
+    inventory::{Closed, ClosedUntil, Cordon, DeviceFacts, NodeFacts},
+    lease::{Basis, DropCause, EndReason, FactKind, Lease, OpenCause, State as LeaseState},
+    notice::Target,
+    order::{Class, Lane},
+    request::Request,
     time::Time,
 };
 
@@ -33,8 +35,23 @@ impl State {
                 Ok(())
             }
             Event::Requested { lease, request } => self.requested(at, *lease, request),
-            Event::Granted { lease, token, devices } => self.granted(at, *lease, *token, devices),
-            Event::Kept { lease, devices, lapses_at } => self.kept(at, *lease, devices, *lapses_at),
+            Event::Granted { lease, token, devices, class, basis } => {
+                self.granted(at, *lease, *token, devices, (*class, *basis))
+            }
+            Event::Noticed { .. } | Event::NoticeChanged { .. } | Event::NoticeWithdrawn { .. } => {
+                self.notice(at, event)
+            }
+            Event::Paused { lease, lost } => self.paused(at, *lease, lost.as_ref()),
+            Event::Cordoned { target, drain, reason } => {
+                self.cordon(*target, Some(Cordon { drain: *drain, reason: reason.clone() }))
+            }
+            Event::Uncordoned { target } => self.cordon(*target, None),
+            Event::Kept { lease, lane, devices, lapses_at } => self.kept(
+                at,
+                *lease,
+                *lane,
+                Keep { lease: *lease, devices: devices.clone(), lapses_at: *lapses_at },
+            ),
             Event::KeepDropped { lease, cause, barred_until, barred } => {
                 self.keep_dropped(at, *lease, *cause, (*barred_until, barred))
             }
@@ -108,14 +125,26 @@ impl State {
         Ok(())
     }
 
-    fn granted(&mut self, at: At, id: LeaseId, token: Token, devices: &[DeviceId]) -> Fit {
+    fn granted(
+        &mut self,
+        at: At,
+        id: LeaseId,
+        token: Token,
+        devices: &[DeviceId],
+        (class, basis): (Class, Basis),
+    ) -> Fit {
         if token <= self.last_token {
             return Err(format!("token {token} is not above {}", self.last_token));
         }
         self.drop_keep_of(id);
-        let lease = self.enter(id, LeaseState::Active, &[LeaseState::Queued])?;
+        let lease =
+            self.enter(id, LeaseState::Active, &[LeaseState::Queued, LeaseState::Paused])?;
+        let resumed = lease.first_granted_at.is_some();
+        lease.record(at, if resumed { FactKind::Resumed(token) } else { FactKind::Granted(token) });
+        lease.previous_token = lease.token;
         (lease.token, lease.granted_at, lease.devices) = (token, Some(at.time), devices.into());
-        lease.record(at, FactKind::Granted(token));
+        lease.first_granted_at.get_or_insert(at.time);
+        (lease.granted_class, lease.basis) = (class, Some(basis));
         let share = lease.request.ask.share;
         self.last_token = token;
         for device in devices {
@@ -124,20 +153,17 @@ impl State {
         self.book_host(id, true)
     }
 
-    fn kept(&mut self, at: At, id: LeaseId, devices: &[DeviceId], lapses_at: Time) -> Fit {
-        let lease = self.lease_mut(id)?;
-        lease.record(at, FactKind::Kept);
-        let priority = lease.request.priority;
-        for device in devices {
+    fn kept(&mut self, at: At, id: LeaseId, lane: Lane, keep: Keep) -> Fit {
+        self.lease_mut(id)?.record(at, FactKind::Kept);
+        for device in &keep.devices {
             let device = self.device(*device)?;
             if let Some(other) = device.kept_for {
                 return Err(format!("device {} is kept for lease {other}", device.facts.uuid));
             }
             device.kept_for = Some(id);
         }
-        let keep = Keep { lease: id, devices: devices.into(), lapses_at };
-        match self.keeps.insert(priority, keep) {
-            Some(other) => Err(format!("lease {} keeps devices at this priority", other.lease)),
+        match self.keeps.insert(lane, keep) {
+            Some(other) => Err(format!("lease {} keeps devices in lane {lane:?}", other.lease)),
             None => Ok(()),
         }
     }
@@ -166,15 +192,37 @@ impl State {
         reason: EndReason,
         detail: Option<&Arc<str>>,
     ) -> Fit {
-        let lease = self.enter(id, LeaseState::Reclaiming(reason), &[LeaseState::Active])?;
+        self.end_notice(at, id, false)?;
+        let from = [LeaseState::Active, LeaseState::Pausing];
+        let lease = self.enter(id, LeaseState::Reclaiming(reason), &from)?;
         lease.detail = detail.cloned();
         lease.record(at, FactKind::Reclaiming(reason));
-        self.book_host(id, false)?;
         self.free_name(id);
+        self.give_back(id, Some(ClosedUntil::Proven))
+    }
+
+    /// A lease holds nothing any more. What it held is closed, until it is `Proven` or `Checked`; devices whose figures
+    /// are exact need no check.
+    pub(super) fn give_back(&mut self, id: LeaseId, until: Option<ClosedUntil>) -> Fit {
+        self.book_host(id, false)?;
+        let process = self.lease_mut(id)?.request.process;
         for device in self.held(id) {
             let device = self.device(device)?;
-            if let Some(share) = device.unhold(id) {
-                device.close(id, share);
+            let exact = device.facts.answers_at_once;
+            let until = until.or((!exact).then_some(ClosedUntil::Checked));
+            if let (Some(share), Some(until)) = (device.unhold(id), until) {
+                device.close(id, Closed { share, until, process });
+            }
+        }
+        Ok(())
+    }
+
+    fn cordon(&mut self, target: Target, cordon: Option<Cordon>) -> Fit {
+        match target {
+            Target::Device(device) => self.device(device)?.cordon = cordon,
+            Target::Node(node) => {
+                let known = self.inventory.node_mut(node);
+                known.ok_or_else(|| format!("node {node} is unknown"))?.cordon = cordon;
             }
         }
         Ok(())
@@ -190,14 +238,18 @@ impl State {
 
     fn ended(&mut self, at: At, id: LeaseId, reason: EndReason, detail: Option<&Arc<str>>) -> Fit {
         self.drop_keep_of(id);
-        if self.lease_mut(id)?.state == LeaseState::Active {
-            self.book_host(id, false)?;
-            for device in self.held(id) {
-                self.device(device)?.unhold(id);
-            }
+        if self.lease_mut(id)?.state.holds() {
+            self.end_notice(at, id, true)?;
+            self.give_back(id, None)?;
         }
         self.free_name(id);
-        let from = [LeaseState::Queued, LeaseState::Active, LeaseState::Reclaiming(reason)];
+        let from = [
+            LeaseState::Queued,
+            LeaseState::Active,
+            LeaseState::Pausing,
+            LeaseState::Paused,
+            LeaseState::Reclaiming(reason),
+        ];
         let lease = self.enter(id, LeaseState::Ended(reason), &from)?;
         lease.ended_at = Some(at.time);
         lease.detail = detail.cloned().or_else(|| lease.detail.take());
@@ -217,7 +269,12 @@ impl State {
     }
 
     /// Moves a lease to a state from one of those that may come before it.
-    fn enter(&mut self, id: LeaseId, to: LeaseState, from: &[LeaseState]) -> Fit<&mut Lease> {
+    pub(super) fn enter(
+        &mut self,
+        id: LeaseId,
+        to: LeaseState,
+        from: &[LeaseState],
+    ) -> Fit<&mut Lease> {
         let lease = self.leases.get_mut(&id).ok_or_else(|| format!("lease {id} is unknown"))?;
         if !from.contains(&lease.state) {
             return Err(format!("lease {id} is {:?} and cannot become {to:?}", lease.state));
@@ -252,12 +309,8 @@ impl State {
     }
 
     fn drop_keep_of(&mut self, id: LeaseId) {
-        let of = |keep: &Keep| keep.lease == id;
-        let Some(priority) = Priority::ALL.into_iter().find(|p| self.keeps.get(p).is_some_and(of))
-        else {
-            return;
-        };
-        for device in self.keeps.remove(&priority).map(|keep| keep.devices).unwrap_or_default() {
+        let Some((lane, _)) = self.keep_of(id) else { return };
+        for device in self.keeps.remove(&lane).map(|keep| keep.devices).unwrap_or_default() {
             if let Some(device) = self.inventory.device_mut(device) {
                 device.kept_for = None;
             }
@@ -284,7 +337,7 @@ impl State {
         self.services.get_mut(service)
     }
 
-    fn lease_mut(&mut self, id: LeaseId) -> Fit<&mut Lease> {
+    pub(super) fn lease_mut(&mut self, id: LeaseId) -> Fit<&mut Lease> {
         self.leases.get_mut(&id).ok_or_else(|| format!("lease {id} is unknown"))
     }
 

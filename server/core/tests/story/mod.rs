@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use gpulease_core::{
     id::{Caller, LeaseId, Ticket, Token},
-    input::{DeviceSample, Input, MemoryReading},
+    input::{DeviceSample, Input, MemoryReading, MemoryReport},
     output::{Answer, Effect},
     policy::Policy,
     time::Span,
@@ -57,8 +57,10 @@ impl Story {
             "uses" => self.uses(&words),
             "impostor" => {
                 let reading = MemoryReading::default();
-                let sample = DeviceSample { uuid: words.word(2).into(), memory: Some(reading) };
-                let input = Input::Sampled { node: words.word(1).into(), samples: vec![sample] };
+                let memory = Some(MemoryReport::Exact(reading));
+                let sample = DeviceSample { uuid: words.word(2).into(), memory, check: 0 };
+                let samples = vec![sample];
+                let input = Input::Sampled { node: words.word(1).into(), samples, trees: None };
                 let seen = self.world.feed(input);
                 self.tell(seen);
             }

@@ -6,6 +6,7 @@ use gpulease_core::{
     event::Event,
     id::{Caller, DeviceId, LeaseId, NodeId},
     lease::{OpenCause, State as LeaseState},
+    notice::{Cause, Target},
     output::{Answer, Effect, Rejection},
     time::Time,
     view::{DeviceName, LeaseView},
@@ -73,10 +74,31 @@ impl Story {
                 format!("device {} recovered", self.uuids(&[*device]))
             }
             Event::Requested { lease, .. } => format!("{} requested", self.name(*lease)),
-            Event::Granted { lease, token, devices } => {
+            Event::Noticed { lease, notice, causes, deadline } => format!(
+                "{} has notice {notice} until {deadline}: {}",
+                self.name(*lease),
+                self.causes(causes)
+            ),
+            Event::NoticeChanged { lease, causes, deadline, .. } => format!(
+                "{} has its notice until {deadline}: {}",
+                self.name(*lease),
+                self.causes(causes)
+            ),
+            Event::NoticeWithdrawn { lease } => {
+                format!("{} has its notice withdrawn", self.name(*lease))
+            }
+            Event::Paused { lease, lost } => {
+                format!("{} paused{}", self.name(*lease), in_words(lost.as_deref()))
+            }
+            Event::Cordoned { target, drain, .. } => {
+                let what = if *drain { "drained" } else { "cordoned" };
+                format!("{} {what}", self.target(*target))
+            }
+            Event::Uncordoned { target } => format!("{} uncordoned", self.target(*target)),
+            Event::Granted { lease, token, devices, .. } => {
                 format!("{} granted, token {token}: {}", self.name(*lease), self.uuids(devices))
             }
-            Event::Kept { lease, devices, lapses_at } => {
+            Event::Kept { lease, devices, lapses_at, .. } => {
                 format!("kept for {} until {lapses_at}: {}", self.name(*lease), self.uuids(devices))
             }
             Event::KeepDropped { lease, cause, .. } => {
@@ -118,10 +140,30 @@ impl Story {
             Effect::Changed { caller, lease } => {
                 format!("{} hears: {}", self.caller_name(*caller), self.view(lease))
             }
+            Effect::Check { device, number, .. } => format!("check {number} of {device}"),
+            Effect::Track { process } => format!("track process {}", process.pid),
             Effect::SessionReplaced { caller } => {
                 format!("{} hears: replaced", self.caller_name(*caller))
             }
         }
+    }
+
+    fn target(&self, target: Target) -> String {
+        match target {
+            Target::Device(device) => self.uuids(&[device]),
+            Target::Node(node) => {
+                let node = self.world.scheduler.state().inventory().node(node);
+                node.map_or_else(String::new, |node| format!("node {}", node.facts.name))
+            }
+        }
+    }
+
+    fn causes(&self, causes: &[Cause]) -> String {
+        let cause = |cause: &Cause| match cause {
+            Cause::Preemption(lease) => format!("preempted by {}", self.name(*lease)),
+            Cause::Drain(target) => format!("drain of {}", self.target(*target)),
+        };
+        causes.iter().map(cause).collect::<Vec<_>>().join(", ")
     }
 
     pub(crate) fn caller_name(&self, caller: Caller) -> String {
@@ -132,9 +174,31 @@ impl Story {
     pub(crate) fn answer(&self, answer: &Answer) -> String {
         match answer {
             Answer::Queued(view) | Answer::Lease(view) => self.view(view),
-            Answer::Renewed { token, remaining, .. } => {
-                format!("renewed, token {token}, for {remaining}")
+            Answer::Renewed { token, remaining, notice, resumed, .. } => {
+                let mut line = format!("renewed, token {token}, for {remaining}");
+                if let Some(notice) = notice {
+                    let _ = write!(line, ", notice {} with {} left", notice.id, notice.remaining);
+                }
+                if let Some(view) = resumed {
+                    let _ = write!(line, ", resumed: {}", self.view(view));
+                }
+                line
             }
+            Answer::Acknowledged(view) => format!("acknowledged, {}", self.view(view)),
+            Answer::NoticeExtended(view) => format!("extended, {}", self.view(view)),
+            Answer::Cordoned(met) => {
+                let names = |leases: &[LeaseId]| {
+                    leases.iter().map(|id| self.name(*id)).collect::<Vec<_>>().join(" ")
+                };
+                format!(
+                    "cordoned; holding [{}], noticed [{}], later [{}], staying [{}]",
+                    names(&met.holding),
+                    names(&met.noticed),
+                    names(&met.later),
+                    names(&met.staying)
+                )
+            }
+            Answer::Uncordoned => "uncordoned".to_owned(),
             Answer::Released(view) => format!("released, {}", self.view(view)),
             Answer::Revoked(view) => format!("revoked, {}", self.view(view)),
             Answer::DeviceOpened { leases } => {
@@ -167,6 +231,9 @@ impl Story {
             if !devices.is_empty() {
                 let _ = write!(line, ", {what} {}", list(devices));
             }
+        }
+        if let Some(notice) = &view.notice {
+            let _ = write!(line, ", notice {} with {} left", notice.id, notice.remaining);
         }
         if let Some(remaining) = view.remaining {
             let _ = write!(line, ", {remaining} left");
@@ -233,6 +300,9 @@ fn open_cause(cause: OpenCause) -> &'static str {
         OpenCause::LockDelay => "lock delay over",
         OpenCause::Reboot => "node rebooted",
         OpenCause::LateRelease => "released late",
+        OpenCause::Checked => "nothing is left there",
+        OpenCause::CheckOver => "checked for long enough",
+        OpenCause::Exited => "its processes have exited",
         OpenCause::Operator => "an operator's word",
     }
 }
@@ -241,6 +311,8 @@ fn state(state: LeaseState) -> String {
     match state {
         LeaseState::Queued => "QUEUED".to_owned(),
         LeaseState::Active => "ACTIVE".to_owned(),
+        LeaseState::Pausing => "PAUSING".to_owned(),
+        LeaseState::Paused => "PAUSED".to_owned(),
         LeaseState::Reclaiming(reason) => format!("RECLAIMING ({reason:?})"),
         LeaseState::Ended(reason) => format!("ENDED ({reason:?})"),
     }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use gpulease_core::{
     id::{Holder, Name},
-    request::{Ask, Constraints, Priority, RequestFields, Share},
+    request::{Ask, Constraints, Preemptible, Priority, RequestFields, Share},
     time::Span,
 };
+
+use crate::world::process;
 
 /// `key=value` and bare words of a command.
 pub(crate) struct Words<'a> {
@@ -120,5 +122,13 @@ pub(crate) fn request(alias: &str, words: &Words<'_>) -> RequestFields {
         wait: words.value("wait").map_or(Span::ZERO, span),
         expected_duration: words.value("expect").map(span),
         lifetime_max: words.value("life").map(span),
+        preemptible: match words.value("preemptible") {
+            None | Some("never") => Preemptible::Never,
+            Some("pause") => Preemptible::Pause,
+            Some("end") => Preemptible::End,
+            Some(other) => panic!("{other} is no way to preempt"),
+        },
+        minimum_hold: words.value("hold").map_or(Span::ZERO, span),
+        process: words.number("pid").map(|pid| process(u32::try_from(pid).expect("a process id"))),
     }
 }

@@ -3,18 +3,21 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses a part of it")]
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use gpulease_core::{
     event::{Batch, Event},
     id::{Caller, Holder, LeaseId, Name, Revision, Ticket, Token},
     import::Import,
-    input::{DeviceReport, DeviceSample, Input, MemoryReading},
+    input::{DeviceReport, DeviceSample, Input, MemoryReading, MemoryReport, ProcessUse, TreePass},
     invariant,
     inventory::{DeviceFacts, NodeFacts},
     output::{Effect, Output},
     policy::Policy,
-    request::Request,
+    request::{Process, Request},
     scheduler::Scheduler,
     state::State,
     time::{Span, Time},
@@ -27,6 +30,14 @@ pub struct DeviceModel {
     pub foreign_bytes: u64,
     pub attributed: Vec<(LeaseId, u64)>,
     pub measured: bool,
+    /// Of a device with a driver: who uses how much, and the declared process in whose tree it is.
+    pub processes: Vec<(u32, Option<u32>, u64)>,
+    /// Of a device with a driver: bytes that belong to no process it tells.
+    pub unexplained_bytes: u64,
+    /// Of a device with a driver: processes cannot be told apart.
+    pub unattributed: bool,
+    /// The newest check that its backend was asked for.
+    pub check: u64,
 }
 
 /// One simulated node of the world.
@@ -34,6 +45,10 @@ pub struct NodeModel {
     pub facts: Arc<NodeFacts>,
     pub devices: Vec<DeviceModel>,
     pub silent: bool,
+    /// Declared processes of which something lives.
+    pub alive: BTreeSet<u32>,
+    /// A driver that is slow: asked for or not, it reads nothing but the sum.
+    pub sums_only: bool,
 }
 
 /// See the head of this file.
@@ -86,17 +101,28 @@ impl World {
             panic!("at {}: {violation}", self.now);
         }
         self.reminders_go_with_what_they_are_for();
+        for effect in &out.effects {
+            if let Effect::Check { node, device, number } = effect {
+                let nodes = self.nodes.get_mut(node.as_str());
+                let mut devices = nodes.into_iter().flat_map(|node| node.devices.iter_mut());
+                let asked = devices.find(|model| model.facts.uuid == *device);
+                asked.expect("a check is of a device that is there").check = *number;
+            }
+        }
         (events, out.effects)
     }
 
-    /// A waiter has at most four deadlines; an active lease, a closed part, a closed device and a node have one each.
+    /// A waiter has at most four deadlines; a lease that holds devices has three, a paused one two besides its place in
+    /// the queue, a closed part two, a closed device and a node one each.
     fn reminders_go_with_what_they_are_for(&self) {
         let state = self.scheduler.state();
         let closed = state.inventory().devices().map(|(_, device)| device.closed.len());
         let max = state.inventory().nodes().len()
             + state.tally().queued * 4
-            + state.tally().active
-            + closed.sum::<usize>()
+            + state.tally().active * 3
+            + state.tally().pausing * 3
+            + state.tally().paused * 6
+            + closed.sum::<usize>() * 2
             + state.inventory().devices().filter(|(_, it)| it.closed_until.is_some()).count();
         let set = self.scheduler.reminders();
         assert!(set <= max, "at {}: {set} deadlines are set for {max} things", self.now);
@@ -155,19 +181,19 @@ impl World {
     /// Samples one node.
     pub fn sample(&mut self, name: &str) -> (Vec<Event>, Vec<Effect>) {
         let node = &self.nodes[name];
-        let reading = |device: &DeviceModel| MemoryReading {
-            used_bytes: device.foreign_bytes,
-            foreign_bytes: device.foreign_bytes,
-            attributed: device.attributed.clone(),
-        };
         let present = node.devices.iter().filter(|device| device.lost.is_none());
         let sample = |device: &DeviceModel| DeviceSample {
             uuid: device.facts.uuid.clone(),
-            memory: device.measured.then(|| reading(device)),
+            memory: device.measured.then(|| device.report(node.sums_only)),
+            check: device.check,
         };
+        let check = node.devices.iter().map(|device| device.check).max().unwrap_or(0);
+        let alive = node.alive.iter().map(|pid| process(*pid)).collect();
+        let real = node.devices.iter().any(|device| !device.facts.answers_at_once);
         let input = Input::Sampled {
             node: node.facts.name.clone(),
             samples: present.map(sample).collect(),
+            trees: (real && !node.sums_only).then_some(TreePass { check, alive }),
         };
         self.feed(input)
     }
@@ -256,6 +282,44 @@ pub fn device(node: &str, index: u32, memory_bytes: u64, slots: u32, model: &str
         foreign_bytes: 0,
         attributed: Vec::new(),
         measured: true,
+        processes: Vec::new(),
+        unexplained_bytes: 0,
+        unattributed: false,
+        check: 0,
+    }
+}
+
+/// A process by its id; all of them started at the same time.
+pub fn process(pid: u32) -> Process {
+    Process { pid, started_ticks: 1 }
+}
+
+impl DeviceModel {
+    fn report(&self, sums_only: bool) -> MemoryReport {
+        if self.facts.answers_at_once {
+            return MemoryReport::Exact(MemoryReading {
+                used_bytes: self.foreign_bytes,
+                foreign_bytes: self.foreign_bytes,
+                attributed: self.attributed.clone(),
+            });
+        }
+        let in_use: u64 = self.processes.iter().map(|(_, _, bytes)| bytes).sum();
+        let used_bytes = in_use + self.unexplained_bytes;
+        if sums_only {
+            return MemoryReport::Sum { used_bytes };
+        }
+        if self.unattributed {
+            let reason = "processes cannot be told apart".into();
+            return MemoryReport::Unattributed { used_bytes, reason };
+        }
+        let used = |(pid, root, bytes): &(u32, Option<u32>, u64)| ProcessUse {
+            process: process(*pid),
+            root: root.map(process),
+            bytes: *bytes,
+            uid: None,
+            command: "".into(),
+        };
+        MemoryReport::Pass { used_bytes, processes: self.processes.iter().map(used).collect() }
     }
 }
 
@@ -268,5 +332,6 @@ pub fn node(name: &str, devices: Vec<DeviceModel>) -> NodeModel {
         host_cpu_millis: 64_000,
         host_memory_bytes: 256 << 30,
     };
-    NodeModel { facts: Arc::new(facts), devices, silent: false }
+    let (silent, alive, sums_only) = (false, BTreeSet::new(), false);
+    NodeModel { facts: Arc::new(facts), devices, silent, alive, sums_only }
 }

@@ -1,0 +1,198 @@
+//! Preemption: who may be given notice for whom, and whom it hits (P14).
+//!
+//! Only a higher own priority than the class at which the victim was granted preempts, or an owner its borrowers. A
+//! victim is neither within its minimum hold nor shielded, and none that is not needed is hit. Among victims: borrowers
+//! first, then the lowest class, then who loses least, then the youngest.
+//! The seam for other rules is [`Preemptor::loss`] (what hitting a lease costs, if it may be hit at all) and
+//! [`Preemptor::victims`] (who has to go): pure functions of the site, the state and the request.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use crate::{
+    id::{DeviceId, LeaseId},
+    inventory::Device,
+    keeping::{Host, forecast_end},
+    lease::{Lease, State as LeaseState},
+    order::{Class, Lane},
+    placement::Site,
+    request::{Preemptible, Request},
+    soft::Closing,
+    state::State,
+    time::{Span, Time},
+};
+
+/// A request that may hit others.
+pub(crate) struct Preemptor<'a> {
+    pub(crate) request: &'a Request,
+    /// As the first of which lane: OWNER hits borrowers alone.
+    pub(crate) lane: Lane,
+    pub(crate) site: &'a Site<'a>,
+    pub(crate) state: &'a State,
+    pub(crate) closing: &'a BTreeMap<(DeviceId, LeaseId), Closing>,
+}
+
+/// What a lease in the way costs; the smallest goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Loss {
+    /// It is neither going by itself nor a borrower.
+    not_borrower: bool,
+    class: Class,
+    /// Work lost: the time of its last pause, or all that it held where it cannot resume.
+    lost: Span,
+    youngest: Reverse<Time>,
+}
+
+impl Loss {
+    /// Nothing: it goes by itself.
+    const NONE: Self = Self {
+        not_borrower: false,
+        class: Class::Background,
+        lost: Span::ZERO,
+        youngest: Reverse(Time::NEVER),
+    };
+}
+
+/// Why a lease is not given notice for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bar {
+    /// It may never be preempted.
+    Never,
+    /// It stands as high, or higher.
+    Priority,
+    /// It has not held its devices for its minimum hold.
+    MinimumHold,
+    /// It was preempted too often of late.
+    Shielded,
+}
+
+impl Preemptor<'_> {
+    /// Nobody stands below the lowest priority, unless as a borrower.
+    pub(crate) fn may_preempt(&self) -> bool {
+        self.lane == Lane::Owner || Class::own(self.request.priority) > Class::Background
+    }
+
+    /// What a lease in the way on a device costs; `None`: it may not be preempted.
+    pub(crate) fn loss(&self, id: LeaseId, device: DeviceId) -> Option<Loss> {
+        let Some(lease) = self.state.lease(id) else { return Some(Loss::NONE) };
+        if !lease.state.holds() {
+            // What is closed opens by itself.
+            return Some(Loss::NONE);
+        }
+        if self.bar(lease, device).is_some() {
+            return None;
+        }
+        let granted = lease.granted_at.unwrap_or(Time::ZERO);
+        let lost = match lease.request.preemptible {
+            Preemptible::Pause => lease.pause_took.unwrap_or(Span::ZERO),
+            Preemptible::End | Preemptible::Never => self.site.now.since(granted),
+        };
+        Some(Loss {
+            not_borrower: !self.borrowed(lease, device),
+            class: lease.granted_class,
+            lost,
+            youngest: Reverse(granted),
+        })
+    }
+
+    /// Why a lease that holds a device is not given notice for this request; `None`: it may be.
+    pub(crate) fn bar(&self, lease: &Lease, device: DeviceId) -> Option<Bar> {
+        if lease.request.preemptible == Preemptible::Never {
+            return Some(Bar::Never);
+        }
+        let above =
+            self.lane != Lane::Owner && Class::own(self.request.priority) > lease.granted_class;
+        if !above && !self.borrowed(lease, device) {
+            return Some(Bar::Priority);
+        }
+        // Whoever has a notice gives its devices back anyway.
+        if lease.state == LeaseState::Pausing {
+            return None;
+        }
+        let now = self.site.now;
+        let granted = lease.granted_at.unwrap_or(Time::ZERO);
+        if granted.after(lease.request.minimum_hold) > now {
+            return Some(Bar::MinimumHold);
+        }
+        (lease.shielded_until > now).then_some(Bar::Shielded)
+    }
+
+    /// The request's service owns the device, and the lease is another's.
+    fn borrowed(&self, lease: &Lease, device: DeviceId) -> bool {
+        let service = &self.request.holder.service;
+        lease.request.holder.service != *service && self.site.owner(device) == Some(service)
+    }
+
+    /// When a lease in the way on a device should be gone; never, where nobody knows.
+    pub(crate) fn gone_at(&self, id: LeaseId, device: DeviceId) -> Time {
+        let policy = self.site.policy;
+        if let Some(closing) = self.closing.get(&(device, id)) {
+            return closing.since.after(policy.lock_delay);
+        }
+        let Some(lease) = self.state.lease(id) else { return Time::ZERO };
+        match (&lease.notice, lease.state) {
+            (Some(notice), LeaseState::Pausing) => notice.deadline,
+            _ if self.bar(lease, device).is_none() => self.site.now.after(policy.notice),
+            _ => forecast_end(lease),
+        }
+    }
+
+    /// Who has to give way on these devices, and on their hosts, so that the request fits; `None`: somebody who may not
+    /// be preempted is in the way.
+    pub(crate) fn victims(&self, devices: &[DeviceId]) -> Option<BTreeSet<LeaseId>> {
+        let mut going: BTreeSet<LeaseId> = BTreeSet::new();
+        for device in devices {
+            self.victims_on(*device, &mut going)?;
+        }
+        let nodes = crate::keeping::nodes_of(self.site.inventory, devices);
+        let gone: Vec<LeaseId> = going.iter().copied().collect();
+        for node in nodes.into_iter().filter_map(|id| self.site.inventory.node(id)) {
+            let host = Host::of(self.site, self.state, self.request, node);
+            for taker in host.in_the_way(self.request, &gone) {
+                let device = taker.devices.iter().find(|id| node.devices.contains(id))?;
+                self.loss(taker.id, *device)?;
+                going.insert(taker.id);
+            }
+        }
+        Some(going)
+    }
+
+    fn victims_on(&self, id: DeviceId, going: &mut BTreeSet<LeaseId>) -> Option<()> {
+        let device = self.site.inventory.device(id)?;
+        let fits = |device: &Device| {
+            self.site.room(id, device).is_some_and(|room| room.fits(self.request.ask.share))
+        };
+        let mut bare = device.clone();
+        device.closed.keys().for_each(|lease| bare.open(*lease));
+        for lease in going.iter() {
+            bare.unhold(*lease);
+        }
+        let mut order: Vec<(Loss, LeaseId)> = (bare.holding.keys())
+            .filter_map(|lease| Some((self.loss(*lease, id)?, *lease)))
+            .collect();
+        order.sort_unstable();
+        let mut gone = Vec::new();
+        for (_, lease) in order {
+            if fits(&bare) {
+                break;
+            }
+            if let Some(share) = bare.unhold(lease) {
+                gone.push((lease, share));
+            }
+        }
+        if !fits(&bare) {
+            return None;
+        }
+        // The one who loses most stays, if the others make room enough.
+        for (lease, share) in gone.into_iter().rev() {
+            bare.hold(lease, share, device.token);
+            if !fits(&bare) {
+                bare.unhold(lease);
+                going.insert(lease);
+            }
+        }
+        Some(())
+    }
+}

@@ -1,0 +1,251 @@
+//! Passes over devices: what they prove of closed parts (P6, P7), and whose memory they find (P8).
+//!
+//! A part that was given back opens once a pass begun after that shows nothing of it left, at the latest after
+//! `release_check_max`: what is left then counts as foreign. A part closed by an unclean end opens once a pass begun
+//! after that shows that the whole declared process tree has exited. Checks are asked for at once and then ever less
+//! often; a pass of the backend's own rhythm serves as well.
+
+use super::Scheduler;
+use crate::{
+    attribution::{Measurement, Taker},
+    deadline::Deadline,
+    id::{DeviceId, LeaseId, NodeId},
+    input::{DeviceSample, MemoryReport, TreePass},
+    inventory::{Closed, ClosedUntil},
+    lease::OpenCause,
+    output::{Effect, Output},
+    request::Share,
+    soft::Closing,
+    time::{Span, Time},
+};
+
+/// The first check after the one at the end itself comes after this, each further one after twice as long …
+const CHECK_AGAIN: Span = Span::from_millis(100);
+/// … up to 6.4 s: the pass over the processes comes about as often by itself.
+const CHECK_DOUBLINGS_MAX: u32 = 6;
+
+impl Scheduler {
+    /// A lease just gave back, or lost, what it held: the parts that are closed now wait for proof.
+    pub(super) fn begin_closing(&mut self, id: LeaseId, out: &mut Output) {
+        let devices = self.state.lease(id).map(|lease| lease.devices.clone()).unwrap_or_default();
+        for device in devices {
+            if self.closed_part(device, id).is_some() {
+                self.close(device, id, out);
+            }
+        }
+    }
+
+    /// Books a closed part, and asks for the pass that opens it.
+    pub(super) fn close(&mut self, device: DeviceId, lease: LeaseId, out: &mut Output) {
+        let measured = self.soft.measured.device(device);
+        let before = measured.and_then(|sample| sample.memory.as_ref());
+        let closing = Closing {
+            since: self.now(),
+            check: self.soft.check.saturating_add(1),
+            checks: 0,
+            released_late: false,
+            before: before.map(|reading| (reading.used_bytes, reading.foreign_bytes)),
+        };
+        self.soft.closing.insert((device, lease), closing);
+        let Some(closed) = self.closed_part(device, lease) else { return };
+        if closed.until == ClosedUntil::Proven {
+            let over = self.now().after(self.policy.lock_delay);
+            self.soft.deadlines.set(over, Deadline::LockDelay(device, lease));
+        }
+        self.ask_check(device, lease, out);
+    }
+
+    pub(super) fn closed_part(&self, device: DeviceId, lease: LeaseId) -> Option<Closed> {
+        self.state.inventory().device(device)?.closed.get(&lease).copied()
+    }
+
+    /// Asks for a pass that may open a closed part, and sets the time of the next one.
+    fn ask_check(&mut self, device: DeviceId, lease: LeaseId, out: &mut Output) {
+        let Some(closed) = self.closed_part(device, lease) else { return };
+        let Some(named) = self.device_name(device) else { return };
+        let exact = named.facts.answers_at_once;
+        let provable = closed.until == ClosedUntil::Checked || closed.process.is_some();
+        let Some(closing) = self.soft.closing.get_mut(&(device, lease)) else { return };
+        if exact || !(provable || closing.released_late) {
+            return;
+        }
+        self.soft.check = self.soft.check.saturating_add(1);
+        let wait = CHECK_AGAIN.times(1u64.wrapping_shl(closing.checks.min(CHECK_DOUBLINGS_MAX)));
+        closing.checks = closing.checks.saturating_add(1);
+        let (number, since) = (self.soft.check, closing.since);
+        let (node, uuid) = (named.node, named.facts.uuid.clone());
+        out.effects.push(Effect::Check { node, device: uuid, number });
+        let again = self.now().after(wait);
+        let at = match closed.until {
+            ClosedUntil::Checked => again.min(since.after(self.policy.release_check_max)),
+            ClosedUntil::Proven => again,
+        };
+        self.soft.deadlines.set(at, Deadline::Check(device, lease));
+    }
+
+    /// A further pass is due, or a part that was given back was waited for long enough.
+    pub(super) fn check_due(&mut self, device: DeviceId, lease: LeaseId, out: &mut Output) {
+        let Some(closing) = self.soft.closing.get(&(device, lease)).copied() else { return };
+        let Some(closed) = self.closed_part(device, lease) else { return };
+        let over = closing.since.after(self.policy.release_check_max);
+        if closed.until == ClosedUntil::Checked && over <= self.now() {
+            return self.open(device, lease, OpenCause::CheckOver, out);
+        }
+        self.ask_check(device, lease, out);
+    }
+
+    /// A holder released after the unclean end: a pass that finds nothing of it opens its parts, at once where figures
+    /// are exact.
+    pub(super) fn released_late(&mut self, id: LeaseId, out: &mut Output) {
+        let devices = self.state.lease(id).map(|lease| lease.devices.clone()).unwrap_or_default();
+        for device in devices {
+            let facts = self.state.inventory().device(device).map(|device| device.facts.clone());
+            if facts.is_some_and(|facts| facts.answers_at_once) {
+                self.open(device, id, OpenCause::LateRelease, out);
+                continue;
+            }
+            let next = self.soft.check.saturating_add(1);
+            if let Some(closing) = self.soft.closing.get_mut(&(device, id)) {
+                (closing.check, closing.checks, closing.released_late) = (next, 0, true);
+                self.ask_check(device, id, out);
+            }
+        }
+    }
+
+    /// Takes one sample; answers whether anything about the device is new.
+    pub(super) fn take_sample(
+        &mut self,
+        device: DeviceId,
+        sample: DeviceSample,
+        out: &mut Output,
+    ) -> bool {
+        let (check, report) = (sample.check, sample.memory);
+        let exact = matches!(report, None | Some(MemoryReport::Exact(_)));
+        let whole = !exact && !matches!(report, Some(MemoryReport::Sum { .. }));
+        let takers = if exact { Vec::new() } else { self.takers(device) };
+        let before = self.soft.measured.device(device);
+        let measured = Measurement::of(self.now(), report, before, &takers);
+        let news = self.soft.measured.sample(device, measured, &self.policy);
+        if whole {
+            self.forget_lingering(device);
+            self.open_checked(device, check, out);
+        }
+        news
+    }
+
+    /// Explains the newest figures of a device for the leases that hold it now.
+    pub(super) fn explain_again(&mut self, device: DeviceId) {
+        let exact = (self.state.inventory().device(device))
+            .is_none_or(|device| device.facts.answers_at_once);
+        if !exact {
+            let takers = self.takers(device);
+            if let Some(sample) = self.soft.measured.device_mut(device) {
+                sample.again(&takers);
+            }
+        }
+    }
+
+    /// The leases that hold a device, in order of number.
+    fn takers(&self, id: DeviceId) -> Vec<Taker> {
+        let Some(device) = self.state.inventory().device(id) else { return Vec::new() };
+        let process = |lease| self.state.lease(lease).and_then(|lease| lease.request.process);
+        let taker =
+            |(lease, share): (&LeaseId, &Share)| Taker::of(*lease, *share, process(*lease), device);
+        device.holding.iter().map(taker).collect()
+    }
+
+    /// What a lease gave back counts as seen in use, where that cannot be told.
+    pub(super) fn forget_seen(&mut self, id: DeviceId, lease: LeaseId, share: Share) {
+        let Some(device) = self.state.inventory().device(id) else { return };
+        let size = Taker::of(lease, share, None, device).size_bytes;
+        if let Some(sample) = self.soft.measured.device_mut(id) {
+            sample.forget_seen(size);
+        }
+    }
+
+    /// A pass may show that nothing is left of what was given back.
+    fn open_checked(&mut self, device: DeviceId, check: u64, out: &mut Output) {
+        for (lease, closing) in self.closing_on(device) {
+            let Some(closed) = self.closed_part(device, lease) else { continue };
+            let cause = match closed.until {
+                ClosedUntil::Checked => OpenCause::Checked,
+                ClosedUntil::Proven if closing.released_late => OpenCause::LateRelease,
+                ClosedUntil::Proven => continue,
+            };
+            if check >= closing.check && self.nothing_left(device, lease, &closed, &closing) {
+                self.open(device, lease, cause, out);
+            }
+        }
+    }
+
+    /// Whether the newest pass shows nothing of a former lease: its tree uses nothing; or, where it declared none, no
+    /// more is unexplained than before; or, where nothing can be attributed, use fell by all that it held.
+    fn nothing_left(
+        &self,
+        id: DeviceId,
+        lease: LeaseId,
+        closed: &Closed,
+        closing: &Closing,
+    ) -> bool {
+        let Some(device) = self.state.inventory().device(id) else { return false };
+        let Some(sample) = self.soft.measured.device(id) else { return false };
+        let Some(reading) = &sample.memory else { return false };
+        let (used_before, foreign_before) = closing.before.unwrap_or((u64::MAX, 0));
+        if sample.off.is_some() {
+            let size = Taker::of(lease, closed.share, None, device).size_bytes;
+            return reading.used_bytes.saturating_add(size) <= used_before;
+        }
+        match closed.process {
+            Some(root) => sample.used_by(root) == Some(0),
+            None => reading.foreign_bytes <= foreign_before,
+        }
+    }
+
+    /// A pass over all processes of a node: parts whose declared trees have exited open (P6).
+    pub(super) fn take_trees(&mut self, node: NodeId, trees: &TreePass, out: &mut Output) {
+        for device in self.devices_of(node) {
+            for (lease, closing) in self.closing_on(device) {
+                let Some(closed) = self.closed_part(device, lease) else { continue };
+                let Some(process) = closed.process else { continue };
+                let exited = trees.check >= closing.check && !trees.alive.contains(&process);
+                if exited && closed.until == ClosedUntil::Proven {
+                    self.open(device, lease, OpenCause::Exited, out);
+                }
+            }
+        }
+    }
+
+    fn closing_on(&self, device: DeviceId) -> Vec<(LeaseId, Closing)> {
+        let all = (device, LeaseId(0))..=(device, LeaseId(u64::MAX));
+        self.soft.closing.range(all).map(|((_, lease), closing)| (*lease, *closing)).collect()
+    }
+
+    /// A tree outlived the lock delay: while passes show it on the device, that is granted whole to nobody (P6).
+    pub(super) fn linger(&mut self, device: DeviceId, closed: Closed) {
+        let exact = (self.state.inventory().device(device))
+            .is_none_or(|device| device.facts.answers_at_once);
+        if let Some(process) = closed.process.filter(|_| !exact) {
+            self.soft.lingering.entry(device).or_default().insert(process);
+        }
+    }
+
+    /// Trees that the newest pass no longer shows on a device linger there no longer.
+    fn forget_lingering(&mut self, device: DeviceId) {
+        let Some(lingering) = self.soft.lingering.get_mut(&device) else { return };
+        let Some(sample) = self.soft.measured.device(device) else { return };
+        lingering.retain(|root| sample.used_by(*root).is_some_and(|bytes| bytes > 0));
+        if lingering.is_empty() {
+            self.soft.lingering.remove(&device);
+        }
+    }
+
+    /// When a closed part opens at the latest, if its node stays in reach.
+    pub(super) fn opens_at(&self, device: DeviceId, lease: LeaseId) -> Option<Time> {
+        let closing = self.soft.closing.get(&(device, lease))?;
+        let longest = match self.closed_part(device, lease)?.until {
+            ClosedUntil::Checked => self.policy.release_check_max,
+            ClosedUntil::Proven => self.policy.lock_delay,
+        };
+        Some(closing.since.after(longest))
+    }
+}

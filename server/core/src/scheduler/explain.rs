@@ -1,0 +1,194 @@
+//! Why a lease stands where it does: what it waits for and how long, or why it got the devices it has.
+
+use std::collections::BTreeMap;
+
+use super::Scheduler;
+use crate::{
+    id::{DeviceId, LeaseId},
+    inventory::Device,
+    lease::{Lease, State as LeaseState},
+    notice::Cause,
+    order::Lane,
+    preemption::{Bar, Preemptor},
+    time::{Span, Time},
+    view::{BLOCKING_MAX, Blocking, DeviceCondition, Explanation, ProcessView, Waiting},
+};
+
+impl Scheduler {
+    /// Explains one lease; `None`: there is no such lease, or its record is gone.
+    #[must_use]
+    pub fn explain(&self, id: LeaseId) -> Option<Explanation> {
+        let lease = self.state.lease(id)?;
+        Some(Explanation {
+            lease: self.lease_view_of(id),
+            waiting: lease.state.waits().then(|| self.waiting(lease)),
+            basis: lease.basis,
+        })
+    }
+
+    fn waiting(&self, lease: &Lease) -> Waiting {
+        let inventory = self.state.inventory();
+        let mut waiting = Waiting { known: inventory.devices().len(), ..Waiting::default() };
+        let mut excluded: BTreeMap<&'static str, usize> = BTreeMap::new();
+        let mut in_the_way: Vec<DeviceId> = Vec::new();
+        let site = self.site();
+        for (id, device) in inventory.devices() {
+            if let Some(exclusion) = site.exclusion(device, &lease.request) {
+                count(&mut excluded, exclusion.field());
+                continue;
+            }
+            waiting.suitable = waiting.suitable.saturating_add(1);
+            match self.hindrance(id, device, lease) {
+                None => waiting.fitting = waiting.fitting.saturating_add(1),
+                Some(what) => {
+                    count(&mut excluded, what);
+                    in_the_way.push(id);
+                }
+            }
+        }
+        waiting.excluded = excluded.into_iter().collect();
+        self.add_blocking(lease, in_the_way, &mut waiting);
+        self.add_forecast(lease, &mut waiting);
+        waiting
+    }
+
+    /// Why a device that would do does not do now.
+    fn hindrance(&self, id: DeviceId, device: &Device, lease: &Lease) -> Option<&'static str> {
+        let site = self.site();
+        match site.condition(id, device) {
+            DeviceCondition::Available => {}
+            DeviceCondition::Stale if self.policy.grant_unmeasured => {}
+            DeviceCondition::Stale => return Some("not measured lately"),
+            DeviceCondition::Unreachable => return Some("node unreachable"),
+            DeviceCondition::Unavailable => return Some("device or node lost"),
+            DeviceCondition::Closed => return Some("closed after an import of the journal"),
+            DeviceCondition::Cordoned => return Some("cordoned"),
+        }
+        let kept = device.kept_for.is_some_and(|other| other != lease.id);
+        let share = lease.request.ask.share;
+        if site.room(id, device).is_some_and(|room| room.fits(share)) {
+            return kept.then_some("kept for a request before it");
+        }
+        let mut bare = device.clone();
+        device.closed.keys().for_each(|part| bare.open(*part));
+        if site.room(id, &bare).is_some_and(|room| room.fits(share)) {
+            return Some("closed until a former lease is proven gone");
+        }
+        device.holding.keys().for_each(|holder| {
+            bare.unhold(*holder);
+        });
+        let alone = site.room(id, &bare).is_some_and(|room| room.fits(share));
+        Some(if alone { "held by other leases" } else { "foreign memory" })
+    }
+
+    /// Leases in its way: on devices kept for it first.
+    fn add_blocking(&self, lease: &Lease, devices: Vec<DeviceId>, waiting: &mut Waiting) {
+        let kept = self.state.keep_of(lease.id).map(|(_, keep)| keep.devices.clone());
+        let kept = kept.unwrap_or_default();
+        let others = devices.into_iter().filter(|id| !kept.contains(id));
+        let site = self.site();
+        let lane = self.state.keep_of(lease.id).map_or(Lane::Of(lease.request.priority), |it| it.0);
+        let preemptor = self.preemptor(&site, lane, &lease.request);
+        for id in kept.iter().copied().chain(others) {
+            let Some(device) = self.state.inventory().device(id) else { continue };
+            for holder in device.holding.keys().chain(device.closed.keys()) {
+                if waiting.blocking.len() >= BLOCKING_MAX {
+                    return;
+                }
+                waiting.blocking.extend(self.blocking(lease, *holder, id, &preemptor));
+            }
+        }
+    }
+
+    fn blocking(
+        &self,
+        waiter: &Lease,
+        id: LeaseId,
+        device: DeviceId,
+        preemptor: &Preemptor<'_>,
+    ) -> Option<Blocking> {
+        let lease = self.state.lease(id)?;
+        let gone = preemptor.gone_at(id, device);
+        let noticed = (self.soft.noticed_for.get(&Cause::Preemption(waiter.id)))
+            .is_some_and(|noticed| noticed.contains(&id));
+        let preemption = match lease.state {
+            _ if noticed => "was given notice for it",
+            LeaseState::Pausing => "has a notice for another",
+            LeaseState::Active => match preemptor.bar(lease, device) {
+                None if self.state.keep_of(waiter.id).is_none() => "may be preempted in its turn",
+                None => "may be preempted, and is not needed",
+                Some(Bar::Never) => "may never be preempted",
+                Some(Bar::Priority) => "stands as high",
+                Some(Bar::MinimumHold) => "is within its minimum hold",
+                Some(Bar::Shielded) => "was preempted too often of late",
+            },
+            _ => "is over, its part is still closed",
+        };
+        Some(Blocking {
+            lease: id,
+            request: lease.request.clone(),
+            state: lease.state,
+            device: self.device_name(device)?.facts.uuid.clone(),
+            forecast: (gone < Time::NEVER).then(|| gone.since(self.now())),
+            preemption,
+        })
+    }
+
+    fn add_forecast(&self, lease: &Lease, waiting: &mut Waiting) {
+        let Some((lane, keep)) = self.state.keep_of(lease.id) else {
+            waiting.forecast_basis = "requests before it go first".to_owned();
+            return;
+        };
+        let site = self.site();
+        let preemptor = self.preemptor(&site, lane, &lease.request);
+        let mut latest = Time::ZERO;
+        for id in &keep.devices {
+            let Some(device) = site.inventory.device(*id) else { continue };
+            if site.room(*id, device).is_some_and(|room| room.fits(lease.request.ask.share)) {
+                continue;
+            }
+            for holder in device.holding.keys().chain(device.closed.keys()) {
+                latest = latest.max(preemptor.gone_at(*holder, *id));
+            }
+        }
+        if latest == Time::NEVER {
+            waiting.forecast_basis =
+                "a lease on the devices kept for it did not say how long it will hold".to_owned();
+        } else {
+            let left: Span = latest.since(self.now());
+            waiting.forecast = Some(left);
+            waiting.forecast_basis =
+                "notices, closed parts and expected durations on the devices kept for it"
+                    .to_owned();
+        }
+    }
+
+    /// The processes on one device by its newest pass, each with the lease that explains it.
+    #[must_use]
+    pub fn processes(&self, id: DeviceId) -> Vec<ProcessView> {
+        let Some(named) = self.device_name(id) else { return Vec::new() };
+        let Some(device) = self.state.inventory().device(id) else { return Vec::new() };
+        let pass = self.soft.measured.device(id).and_then(|sample| sample.pass.as_ref());
+        let mut holders = BTreeMap::new();
+        for lease in device.holding.keys().filter_map(|lease| self.state.lease(*lease)) {
+            holders.entry(lease.request.process).or_insert(lease.id);
+        }
+        let view = |used: &crate::input::ProcessUse| ProcessView {
+            node: named.node.clone(),
+            device: named.facts.uuid.clone(),
+            process: used.process,
+            uid: used.uid,
+            command: used.command.clone(),
+            bytes: used.bytes,
+            // What is in no declared tree is charged to leases that declared no process.
+            lease: holders.get(&used.root).copied(),
+            root: used.root,
+        };
+        pass.map(|pass| pass.processes.iter().map(view).collect()).unwrap_or_default()
+    }
+}
+
+fn count(excluded: &mut BTreeMap<&'static str, usize>, what: &'static str) {
+    let entry = excluded.entry(what).or_default();
+    *entry = entry.saturating_add(1);
+}

@@ -1,0 +1,100 @@
+//! Pausing: a lease gives its devices back, waits in the queue like a request, and is granted again (P15).
+
+use std::sync::Arc;
+
+use super::Scheduler;
+use crate::{
+    deadline::Deadline,
+    event::Event,
+    id::{Holder, LeaseId},
+    lease::{DropCause, Lease, State as LeaseState},
+    order::{OrderKey, Standing},
+    output::Output,
+    queue::{NewWaiter, Presence},
+    time::Time,
+};
+
+impl Scheduler {
+    /// ACTIVE, PAUSING → PAUSED, on an answered notice or by a loss, of which the holder is told.
+    pub(super) fn pause(&mut self, id: LeaseId, lost: Option<Arc<str>>, out: &mut Output) {
+        let by_loss = lost.is_some();
+        self.note_preempted(id);
+        self.emit(Event::Paused { lease: id, lost }, out);
+        self.forget_holding(id);
+        self.begin_closing(id, out);
+        let presence = self.holder_presence(id);
+        self.queue_paused(id, presence);
+        self.soft.dirty = true;
+        if by_loss {
+            self.tell(id, out);
+        }
+    }
+
+    /// A PAUSED lease takes its place in the order.
+    pub(super) fn queue_paused(&mut self, id: LeaseId, presence: Presence) {
+        let Some(lease) = self.state.lease(id) else { return };
+        let request = lease.request.clone();
+        let key = self.order_key(lease);
+        let owner = self.owns_enough(&request);
+        self.soft.queue.add(&request, NewWaiter { key, presence, waits_until: Time::NEVER, owner });
+        self.set_aging(key);
+    }
+
+    /// The place in the order of a lease that waits.
+    pub(super) fn order_key(&self, lease: &Lease) -> OrderKey {
+        let resumed = lease.first_granted_at.is_some();
+        let since = lease.paused_at.filter(|_| resumed).unwrap_or(lease.requested_at);
+        let standing =
+            Standing { lease: lease.id, priority: lease.request.priority, resumed, since };
+        OrderKey::new(standing, self.now(), self.policy.aging_step)
+    }
+
+    /// A paused lease's holder is there while its session is, or while it renews by unary calls.
+    fn holder_presence(&self, id: LeaseId) -> Presence {
+        let unary = self.soft.unary.contains(&id);
+        let holder = self.state.lease(id).map(|lease| &lease.request.holder);
+        if unary || holder.is_some_and(|holder| self.soft.sessions.contains_key(holder)) {
+            Presence::Holder
+        } else {
+            Presence::HolderAway
+        }
+    }
+
+    /// Books anew whether the holder of a paused lease is there.
+    pub(super) fn set_holder_presence(&mut self, id: LeaseId) {
+        let presence = self.holder_presence(id);
+        self.soft.queue.change(id, |waiter| waiter.presence = presence);
+        self.soft.deadlines.clear(Deadline::Away(id));
+        self.soft.dirty = true;
+    }
+
+    /// A holder's session came or went: its paused leases stand in the order, or are skipped.
+    pub(super) fn holder_came_or_went(&mut self, holder: &Holder, out: &mut Output) {
+        let paused: Vec<LeaseId> = (self.state.leases_of(holder))
+            .filter(|lease| lease.state == LeaseState::Paused)
+            .map(|lease| lease.id)
+            .collect();
+        for id in paused {
+            self.set_holder_presence(id);
+            let there = self.soft.queue.waiter(id).is_some_and(|waiter| waiter.presence.there());
+            if !there {
+                self.drop_keep(id, DropCause::Away, Time::ZERO, out);
+            }
+        }
+    }
+
+    /// A lease holds nothing any more: no notice, no minimum hold, no token before.
+    pub(super) fn forget_holding(&mut self, id: LeaseId) {
+        self.forget_notice(id);
+        self.soft.deadlines.clear(Deadline::MinimumHold(id));
+        self.soft.adopted.remove(&id);
+        if self.state.lease(id).is_none_or(|lease| !lease.state.live()) {
+            self.soft.unary.remove(&id);
+        }
+        let Some(lease) = self.state.lease(id) else { return };
+        let (devices, share) = (lease.devices.clone(), lease.request.ask.share);
+        for device in devices {
+            self.forget_seen(device, id, share);
+        }
+    }
+}
