@@ -117,6 +117,8 @@ pub enum Event {
         class: Class,
         /// How it was decided.
         basis: Basis,
+        /// It was granted before, and paused.
+        resumed: bool,
     },
     /// A lease was given notice.
     Noticed {

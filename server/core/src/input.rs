@@ -204,6 +204,19 @@ pub enum MemoryReport {
     },
 }
 
+impl MemoryReport {
+    /// In use, in bytes, the driver's own left out.
+    #[must_use]
+    pub const fn used_bytes(&self) -> u64 {
+        match self {
+            Self::Exact(reading) => reading.used_bytes,
+            Self::Sum { used_bytes }
+            | Self::Pass { used_bytes, .. }
+            | Self::Unattributed { used_bytes, .. } => *used_bytes,
+        }
+    }
+}
+
 /// The most processes told of one device: 1,024 × some 400 bytes are 400 KB.
 pub const PROCESSES_MAX: usize = 1_024;
 

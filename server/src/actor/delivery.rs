@@ -3,7 +3,10 @@
 //! Promises: a request gets its replies in order and none after the final one; a session is woken once for each batch;
 //! what belongs to a caller that is gone is forgotten. Only [`Committed`] effects can come here (P3).
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use gpulease_core::{
     id::{Caller, Revision, Ticket},
@@ -12,12 +15,13 @@ use gpulease_core::{
 
 use super::{
     batch::Committed,
+    errands::Errands,
     message::{Reply, ReplyTo, SessionMessage},
     outbox::SessionOutbox,
 };
 
-#[derive(Default)]
 pub(super) struct Delivery {
+    errands: Arc<dyn Errands>,
     /// Requests without their final reply.
     pending: HashMap<Ticket, Pending>,
     sessions: HashMap<Caller, Session>,
@@ -44,6 +48,17 @@ struct Session {
 }
 
 impl Delivery {
+    pub(super) fn new(errands: Arc<dyn Errands>) -> Self {
+        Self {
+            errands,
+            pending: HashMap::new(),
+            sessions: HashMap::new(),
+            waiting_calls: HashMap::new(),
+            touched: Vec::new(),
+            unheard: Vec::new(),
+        }
+    }
+
     /// A session to be told of changes.
     pub(super) fn open_session(&mut self, caller: Caller, outbox: SessionOutbox) {
         let session =
@@ -76,6 +91,10 @@ impl Delivery {
                 Effect::Changed { caller, lease } => {
                     self.stage(caller, SessionMessage::Changed { revision, now, lease });
                 }
+                Effect::Check { node, device, number } => {
+                    self.errands.check(&node, &device, number);
+                }
+                Effect::Track { process } => self.errands.track(process),
                 Effect::SessionReplaced { caller } => {
                     self.stage(caller, SessionMessage::Replaced);
                     if let Some(session) = self.sessions.get_mut(&caller) {
@@ -192,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_session_that_takes_nothing_is_reported_once_as_unheard() {
-        let mut delivery = Delivery::default();
+        let mut delivery = Delivery::new(Arc::new(crate::actor::NoErrands));
         let caller = Caller::Session(1);
         let (outbox, _inbox) = session_channel();
         delivery.open_session(caller, outbox);

@@ -14,7 +14,7 @@ use std::{
 
 use gpulease_core::{
     id::{Caller, Name, Ticket},
-    input::Input,
+    input::{DeviceSample, Input, MemoryReport, TreePass},
 };
 
 use super::{health::SubmitError, message::ReplyTo, outbox::SessionOutbox, query::BoxedQuery};
@@ -35,7 +35,7 @@ pub(super) const QUERIES_MAX: usize = 4_096;
 pub(super) enum Class {
     /// An acquire.
     Ordinary,
-    /// A renewal, a release, a revocation, the opening of a session or of a device.
+    /// A renewal, a release, the answer to a notice, what operators do, the opening of a session.
     Urgent,
     /// An observation, or the end of a caller: never refused.
     Told,
@@ -47,6 +47,10 @@ impl Class {
             Input::Acquire { .. } => Self::Ordinary,
             Input::Renew { .. }
             | Input::Release { .. }
+            | Input::Acknowledge { .. }
+            | Input::ExtendNotice { .. }
+            | Input::Cordon { .. }
+            | Input::Uncordon { .. }
             | Input::Revoke { .. }
             | Input::OpenDevice { .. }
             | Input::SessionOpened { .. } => Self::Urgent,
@@ -87,7 +91,7 @@ struct Waiting {
     /// The newest report of each node that is not taken yet; whole, so that it stands for all before it.
     observed: BTreeMap<Name, Input>,
     /// The newest measurements of each node, likewise.
-    sampled: BTreeMap<Name, Input>,
+    sampled: BTreeMap<Name, Sampled>,
     /// The actor is gone: nothing is taken any more.
     closed: bool,
 }
@@ -149,7 +153,8 @@ impl Intake {
         std::mem::swap(&mut waiting.messages, &mut into.messages);
         if !waiting.observed.is_empty() || !waiting.sampled.is_empty() {
             into.observations.extend(std::mem::take(&mut waiting.observed).into_values());
-            into.observations.extend(std::mem::take(&mut waiting.sampled).into_values());
+            let sampled = std::mem::take(&mut waiting.sampled).into_iter();
+            into.observations.extend(sampled.map(|(node, sampled)| sampled.into_input(node)));
         }
     }
 
@@ -168,14 +173,40 @@ impl Intake {
     }
 }
 
+/// Samples of one node that wait: the newest of each device. A pass over the processes is not given up for a newer sum,
+/// for a check may wait for it.
+#[derive(Default)]
+struct Sampled {
+    devices: BTreeMap<Name, DeviceSample>,
+    trees: Option<TreePass>,
+}
+
+impl Sampled {
+    fn add(&mut self, samples: Vec<DeviceSample>, trees: Option<TreePass>) {
+        for sample in samples {
+            let sum = matches!(sample.memory, Some(MemoryReport::Sum { .. }));
+            let before = self.devices.get(&sample.uuid).and_then(|before| before.memory.as_ref());
+            if !(sum && matches!(before, Some(MemoryReport::Pass { .. }))) {
+                self.devices.insert(sample.uuid.clone(), sample);
+            }
+        }
+        self.trees = trees.or(self.trees.take());
+    }
+
+    fn into_input(self, node: Name) -> Input {
+        let samples = self.devices.into_values().collect();
+        Input::Sampled { node, samples, trees: self.trees }
+    }
+}
+
 impl Waiting {
     fn put(&mut self, message: Message) {
         match message {
             Message::Told(Input::Observed { node, devices }) => {
                 self.observed.insert(node.name.clone(), Input::Observed { node, devices });
             }
-            Message::Told(Input::Sampled { node, samples }) => {
-                self.sampled.insert(node.clone(), Input::Sampled { node, samples });
+            Message::Told(Input::Sampled { node, samples, trees }) => {
+                self.sampled.entry(node).or_default().add(samples, trees);
             }
             other => self.messages.push(other),
         }

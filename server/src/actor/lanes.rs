@@ -149,9 +149,13 @@ pub(super) fn caller_of(input: &Input) -> Option<Caller> {
         Input::Acquire { caller, .. }
         | Input::Renew { caller, .. }
         | Input::Release { caller, .. }
+        | Input::Acknowledge { caller, .. }
+        | Input::ExtendNotice { caller, .. }
         | Input::SessionOpened { caller, .. }
         | Input::CallerGone { caller } => Some(*caller),
         Input::Revoke { .. }
+        | Input::Cordon { .. }
+        | Input::Uncordon { .. }
         | Input::OpenDevice { .. }
         | Input::Observed { .. }
         | Input::Sampled { .. }

@@ -9,6 +9,7 @@ pub mod batch;
 pub mod recovery;
 
 mod delivery;
+mod errands;
 mod feed;
 mod handle;
 mod health;
@@ -26,6 +27,7 @@ mod turn;
 #[cfg(test)]
 mod tests;
 
+pub use errands::{Errands, NoErrands};
 pub use feed::{Cursor, Feed, FeedEnd, HistoryGone, Published};
 pub use handle::Handle;
 pub use health::{Facts, Health, SubmitError};

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::{
     batch::CommitError,
+    errands::Errands,
     handle::{Handle, Shared},
     health::{Facts, Figures, Health},
     intake::{Intake, QUERIES_MAX},
@@ -38,6 +39,8 @@ pub struct Setup {
     pub data_directory: Option<PathBuf>,
     /// What the devices are read with, for display.
     pub backend: String,
+    /// Who runs what the rules want of whoever reads the devices.
+    pub errands: Arc<dyn Errands>,
 }
 
 /// How the actor ended.
@@ -88,7 +91,7 @@ pub fn start(setup: Setup) -> std::io::Result<(Handle, Running)> {
 
 /// The actor and its way in, not yet running: tests turn it by hand.
 pub(super) fn assemble(setup: Setup) -> std::io::Result<(Handle, Actor, snapshot::SnapshotThread)> {
-    let Setup { recovered, clock, history, data_directory, backend } = setup;
+    let Setup { recovered, clock, history, data_directory, backend, errands } = setup;
     let Recovered { scheduler, journal, snapshot_revision, backlog } = recovered;
     let figures = Figures::default();
     figures.set_revision(scheduler.revision());
@@ -115,7 +118,7 @@ pub(super) fn assemble(setup: Setup) -> std::io::Result<(Handle, Actor, snapshot
         next_ticket: AtomicU64::new(1),
     });
     let (trigger, snapshots) = snapshot::start(Arc::clone(&shared), history, backlog)?;
-    let actor = Actor::new(scheduler, journal, Arc::clone(&shared), trigger);
+    let actor = Actor::new(scheduler, journal, Arc::clone(&shared), trigger, errands);
     Ok((Handle { shared }, actor, snapshots))
 }
 

@@ -9,6 +9,7 @@ use gpulease_core::{
     event::{Batch, Event},
     id::{DeviceId, LeaseId, NodeId},
     inventory::NodeFacts,
+    notice::{Cause, Target},
     request::Request,
     state::State,
     view::DeviceName,
@@ -86,9 +87,18 @@ impl Subject {
             Event::Granted { lease, devices, .. } | Event::Kept { lease, devices, .. } => {
                 Self::lease(state, *lease, devices)
             }
+            Event::Noticed { lease, causes, .. } | Event::NoticeChanged { lease, causes, .. } => {
+                Self::lease(state, *lease, &drained(state, causes))
+            }
             Event::KeepDropped { lease, .. }
+            | Event::NoticeWithdrawn { lease }
+            | Event::Paused { lease, .. }
             | Event::Reclaiming { lease, .. }
             | Event::Ended { lease, .. } => Self::lease(state, *lease, &[]),
+            Event::Cordoned { target, .. } | Event::Uncordoned { target } => match target {
+                Target::Device(device) => Self::device(state, *device),
+                Target::Node(node) => Self::node(state, *node),
+            },
             Event::Checkpoint | Event::Imported { .. } => Self::Nobody,
         }
     }
@@ -115,11 +125,27 @@ fn device_name(state: &State, id: DeviceId) -> Option<DeviceName> {
     Some(DeviceName { id, node, facts: Arc::clone(&device.facts) })
 }
 
+/// A device for each drain among the causes of a notice: the one drained, or one of the node drained.
+fn drained(state: &State, causes: &[Cause]) -> Vec<DeviceId> {
+    let device = |cause: &Cause| match cause {
+        Cause::Preemption(_) => None,
+        Cause::Drain(Target::Device(device)) => Some(*device),
+        Cause::Drain(Target::Node(node)) => {
+            state.inventory().node(*node).and_then(|node| node.devices.first().copied())
+        }
+    };
+    causes.iter().filter_map(device).collect()
+}
+
 fn lease_of(event: &Event) -> Option<LeaseId> {
     match event {
         Event::Granted { lease, .. }
         | Event::Kept { lease, .. }
         | Event::KeepDropped { lease, .. }
+        | Event::Noticed { lease, .. }
+        | Event::NoticeChanged { lease, .. }
+        | Event::NoticeWithdrawn { lease }
+        | Event::Paused { lease, .. }
         | Event::Reclaiming { lease, .. }
         | Event::Ended { lease, .. } => Some(*lease),
         _ => None,

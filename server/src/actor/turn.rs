@@ -11,12 +11,14 @@ use std::{
 };
 
 use gpulease_core::{
-    event::Event, id::Revision, input::Input, request::Request, scheduler::Scheduler, time::Time,
+    event::Event, id::Revision, input::Input, output::Effect, request::Request,
+    scheduler::Scheduler, time::Time,
 };
 
 use super::{
     batch::{CommitError, Committed, Durable, OpenBatch},
     delivery::Delivery,
+    errands::Errands,
     handle::Shared,
     health::Health,
     intake::{Message, Taken},
@@ -76,14 +78,21 @@ impl Actor {
         journal: Box<dyn Journal>,
         shared: Arc<Shared>,
         snapshots: SnapshotTrigger,
+        errands: Arc<dyn Errands>,
     ) -> Self {
+        // The backend has to know the declared processes before its first pass says who has exited.
+        for effect in scheduler.declared() {
+            if let Effect::Track { process } = effect {
+                errands.track(process);
+            }
+        }
         Self {
             scheduler,
             journal,
             shared,
             snapshots,
             lanes: Lanes::default(),
-            delivery: Delivery::default(),
+            delivery: Delivery::new(errands),
             taken: Taken::default(),
             queries: VecDeque::new(),
             tick_waits_for: None,

@@ -1,15 +1,22 @@
-//! The admin service: the coordinator in figures, and the configuration in force.
+//! The admin service: the coordinator in figures, the configuration in force, and devices taken out of use.
 
 use std::{sync::Arc, time::SystemTime};
 
+use gpulease_core::{
+    id::{LeaseId, Ticket},
+    input::Input,
+    output::{Answer, Cordoned},
+};
 use gpulease_proto::v1::{self, admin_service_server::AdminService};
+use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use super::{
-    convert::timestamp,
+    convert::{self, timestamp},
+    limits::REASON_BYTES_MAX,
     status::{Attempt, EdgeError, refuse},
 };
-use crate::actor::Handle;
+use crate::actor::{Handle, ReplyTo, SubmitError};
 
 /// The admin service over a handle.
 #[derive(Clone)]
@@ -50,8 +57,57 @@ impl Admin {
                 .unwrap_or_default(),
             backend: facts.backend,
             grants_total: facts.grants_total,
-            ..Default::default()
+            leases_pausing: counts.pausing as u64,
+            leases_paused: counts.paused as u64,
         })
+    }
+
+    /// Hands in what an operator wants and waits for the answer.
+    async fn ask(&self, make: impl FnOnce(Ticket) -> Input + Send) -> Result<Answer, EdgeError> {
+        let (to, answered) = oneshot::channel();
+        self.handle.submit(ReplyTo::Call(to), make)?;
+        let stopped = || self.handle.refusal().unwrap_or(SubmitError::Stopping);
+        let reply = answered.await.map_err(|_| stopped())?;
+        Ok(reply.outcome?)
+    }
+
+    async fn close_to_grants(
+        &self,
+        target: Option<&v1::Target>,
+        reason: &str,
+        drain: bool,
+    ) -> Result<Cordoned, EdgeError> {
+        let target = convert::target(target)?;
+        let reason = convert::text_within_bytes("reason", reason, REASON_BYTES_MAX)?;
+        match self.ask(|ticket| Input::Cordon { ticket, target, drain, reason }).await? {
+            Answer::Cordoned(met) => Ok(met),
+            _ => Err(EdgeError::Mismatched),
+        }
+    }
+
+    async fn open_to_grants(
+        &self,
+        target: Option<&v1::Target>,
+    ) -> Result<v1::UncordonResponse, EdgeError> {
+        let target = convert::target(target)?;
+        match self.ask(|ticket| Input::Uncordon { ticket, target }).await? {
+            Answer::Uncordoned => Ok(v1::UncordonResponse {}),
+            _ => Err(EdgeError::Mismatched),
+        }
+    }
+
+    async fn open(
+        &self,
+        wire: &v1::OpenDeviceRequest,
+    ) -> Result<v1::OpenDeviceResponse, EdgeError> {
+        let uuid = convert::known_text("device_uuid", &wire.device_uuid)?;
+        let detail = convert::text_within_bytes("reason", &wire.reason, REASON_BYTES_MAX)?;
+        match self.ask(|ticket| Input::OpenDevice { ticket, uuid, detail }).await? {
+            Answer::DeviceOpened { leases } => {
+                Ok(v1::OpenDeviceResponse { lease_ids: numbers(&leases) })
+            }
+            _ => Err(EdgeError::Mismatched),
+        }
     }
 }
 
@@ -75,29 +131,61 @@ impl AdminService for Admin {
 
     async fn cordon(
         &self,
-        _: Request<v1::CordonRequest>,
+        request: Request<v1::CordonRequest>,
     ) -> Result<Response<v1::CordonResponse>, Status> {
-        Err(Status::unimplemented("comes with the next commits"))
+        let wire = request.get_ref();
+        let answer = self.close_to_grants(wire.target.as_ref(), &wire.reason, false).await;
+        let response = answer.map(|met| v1::CordonResponse { lease_ids: numbers(&met.holding) });
+        let target = name_of(wire.target.as_ref());
+        response.map(Response::new).map_err(|error| refuse(Attempt::Cordon(target), error))
     }
 
     async fn uncordon(
         &self,
-        _: Request<v1::UncordonRequest>,
+        request: Request<v1::UncordonRequest>,
     ) -> Result<Response<v1::UncordonResponse>, Status> {
-        Err(Status::unimplemented("comes with the next commits"))
+        let wire = request.get_ref();
+        let answer = self.open_to_grants(wire.target.as_ref()).await;
+        let target = name_of(wire.target.as_ref());
+        answer.map(Response::new).map_err(|error| refuse(Attempt::Uncordon(target), error))
     }
 
     async fn drain(
         &self,
-        _: Request<v1::DrainRequest>,
+        request: Request<v1::DrainRequest>,
     ) -> Result<Response<v1::DrainResponse>, Status> {
-        Err(Status::unimplemented("comes with the next commits"))
+        let wire = request.get_ref();
+        let answer = self.close_to_grants(wire.target.as_ref(), &wire.reason, true).await;
+        let response = answer.map(|met| v1::DrainResponse {
+            noticed_lease_ids: numbers(&met.noticed),
+            later_lease_ids: numbers(&met.later),
+            staying_lease_ids: numbers(&met.staying),
+        });
+        let target = name_of(wire.target.as_ref());
+        response.map(Response::new).map_err(|error| refuse(Attempt::Cordon(target), error))
     }
 
     async fn open_device(
         &self,
-        _: Request<v1::OpenDeviceRequest>,
+        request: Request<v1::OpenDeviceRequest>,
     ) -> Result<Response<v1::OpenDeviceResponse>, Status> {
-        Err(Status::unimplemented("comes with the next commits"))
+        let wire = request.get_ref();
+        let answer = self.open(wire).await;
+        let uuid = &wire.device_uuid;
+        answer.map(Response::new).map_err(|error| refuse(Attempt::OpenDevice(uuid), error))
+    }
+}
+
+fn numbers(leases: &[LeaseId]) -> Vec<u64> {
+    leases.iter().map(|lease| lease.0).collect()
+}
+
+/// What a target is called, for the words of a refusal.
+fn name_of(target: Option<&v1::Target>) -> &str {
+    use v1::target::Target;
+    match target.and_then(|target| target.target.as_ref()) {
+        Some(Target::DeviceUuid(uuid)) => uuid,
+        Some(Target::Node(node)) => node,
+        None => "nothing",
     }
 }

@@ -1,6 +1,11 @@
 //! The device service.
 
-use gpulease_core::id::DeviceId;
+use std::collections::BTreeMap;
+
+use gpulease_core::{
+    id::{DeviceId, Name},
+    view::{DeviceView, ProcessView},
+};
 use gpulease_proto::v1::{self, device_service_server::DeviceService};
 use tonic::{Request, Response, Status};
 
@@ -9,6 +14,9 @@ use super::{
     status::{Attempt, EdgeError, refuse},
 };
 use crate::actor::Handle;
+
+/// The most devices of one page of processes: 8 × 1,024 processes of some 400 bytes are 3 MiB.
+const PROCESS_DEVICES_MAX: usize = 8;
 
 /// The device service over a handle.
 #[derive(Clone)]
@@ -37,7 +45,7 @@ impl Devices {
         let (mut views, revision) = self
             .handle
             .query(move |reading| {
-                let node = node.as_ref().map(gpulease_core::id::Name::as_str);
+                let node = node.as_ref().map(Name::as_str);
                 (reading.scheduler.devices(after, limit, node), reading.scheduler.revision())
             })
             .await?;
@@ -50,6 +58,47 @@ impl Devices {
                 .unwrap_or_default(),
             devices: views.iter().map(|(_, view)| convert::device(view)).collect(),
             revision: revision.0,
+        })
+    }
+
+    /// Pages are made of devices: each with all its processes, or none of them.
+    async fn processes(
+        &self,
+        wire: &v1::ListProcessesRequest,
+    ) -> Result<v1::ListProcessesResponse, EdgeError> {
+        let optional = |field, text: &str| match text {
+            "" => Ok(None),
+            text => convert::known_text(field, text).map(Some),
+        };
+        let (uuid, node) =
+            (optional("device_uuid", &wire.device_uuid)?, optional("node", &wire.node)?);
+        let filter = format!("{uuid:?} {node:?}");
+        let page = Page::parse(PageKind::Processes, wire.page_size, &wire.page_token, &filter)?;
+        let after = page.after.and_then(|after| u32::try_from(after).ok()).map(DeviceId);
+        let limit = page.size.min(PROCESS_DEVICES_MAX);
+        let (views, last) = self
+            .handle
+            .query(move |reading| {
+                let node = node.as_ref().map(Name::as_str);
+                let devices = reading.scheduler.devices(after, limit, node);
+                let last = devices.last().filter(|_| devices.len() == limit).map(|(id, _)| *id);
+                let wanted = |view: &DeviceView| {
+                    uuid.as_ref().is_none_or(|uuid| *uuid == view.device.facts.uuid)
+                };
+                let shown = devices.iter().filter(|(_, view)| wanted(view));
+                let views: Vec<ProcessView> =
+                    shown.flat_map(|(id, _)| reading.scheduler.processes(*id)).collect();
+                (views, last)
+            })
+            .await?;
+        let mut users = Users::default();
+        let mut process = |view: &ProcessView| {
+            let user = view.uid.map(|uid| users.name(uid)).unwrap_or_default();
+            convert::device_process(view, user)
+        };
+        Ok(v1::ListProcessesResponse {
+            processes: views.iter().map(&mut process).collect(),
+            next_page_token: last.map(|id| page.token_after(id.0.into())).unwrap_or_default(),
         })
     }
 
@@ -90,8 +139,23 @@ impl DeviceService for Devices {
 
     async fn list_processes(
         &self,
-        _: Request<v1::ListProcessesRequest>,
+        request: Request<v1::ListProcessesRequest>,
     ) -> Result<Response<v1::ListProcessesResponse>, Status> {
-        Err(Status::unimplemented("comes with the next commits"))
+        let answer = self.processes(request.get_ref()).await;
+        answer.map(Response::new).map_err(|error| refuse(Attempt::ListProcesses, error))
+    }
+}
+
+/// The names of users by their ids, looked up once for each.
+#[derive(Default)]
+struct Users(BTreeMap<u32, String>);
+
+impl Users {
+    fn name(&mut self, uid: u32) -> String {
+        let look_up = || {
+            let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
+            user.ok().flatten().map(|user| user.name).unwrap_or_default()
+        };
+        self.0.entry(uid).or_insert_with(look_up).clone()
     }
 }

@@ -6,10 +6,9 @@
 use std::sync::Arc;
 
 use gpulease_core::{
-    id::{Caller, LeaseId, Ticket, Token},
+    id::{Caller, LeaseId, NoticeId, Ticket, Token},
     input::Input,
     output::Answer,
-    request::InvalidField,
     time::Time,
     view::LeasePage,
 };
@@ -21,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     convert::{self, Display, Page, PageKind},
     limits::{LEASES_BYTES_MAX, REASON_BYTES_MAX},
+    peer::Peer,
     session::{self, SessionStream},
     status::{Attempt, EdgeError, refuse},
 };
@@ -46,8 +46,12 @@ impl Leases {
         answered.await.map_err(|_| unanswered(&self.handle))
     }
 
-    async fn acquire(&self, wire: &v1::AcquireRequest) -> Result<v1::AcquireResponse, EdgeError> {
-        let request = Arc::new(convert::request(wire, None)?);
+    async fn acquire(
+        &self,
+        wire: &v1::AcquireRequest,
+        peer: Peer,
+    ) -> Result<v1::AcquireResponse, EdgeError> {
+        let request = Arc::new(convert::request(wire, None, &peer)?);
         let mut waiting = Waiting::begin(&self.handle);
         let caller = waiting.caller;
         let reply = self.ask(|ticket| Input::Acquire { caller, ticket, request }).await;
@@ -63,15 +67,58 @@ impl Leases {
         let holder = convert::optional_holder(&wire.service, &wire.holder)?;
         let reply =
             self.ask(|ticket| Input::Renew { caller, ticket, lease, token, holder }).await?;
-        match reply.outcome? {
-            Answer::Renewed { lease, token, remaining } => Ok(v1::RenewResponse {
-                lease_id: lease.0,
-                fencing_token: token.0,
-                remaining: Some(convert::from_span(remaining)),
-                ..Default::default()
-            }),
-            _ => Err(EdgeError::Mismatched),
-        }
+        convert::renewed(&reply.outcome?, reply.now).ok_or(EdgeError::Mismatched)
+    }
+
+    async fn acknowledge(
+        &self,
+        wire: &v1::AcknowledgeRequest,
+    ) -> Result<v1::AcknowledgeResponse, EdgeError> {
+        let caller = self.handle.caller_call();
+        let (lease, token) = (LeaseId(wire.lease_id), Token(wire.fencing_token));
+        let notice = NoticeId(wire.notice_id);
+        let holder = convert::optional_holder(&wire.service, &wire.holder)?;
+        let reply = self
+            .ask(|ticket| Input::Acknowledge { caller, ticket, lease, token, notice, holder })
+            .await?;
+        Ok(v1::AcknowledgeResponse { lease: Some(lease_of(&reply)?) })
+    }
+
+    async fn extend_notice(
+        &self,
+        wire: &v1::ExtendNoticeRequest,
+    ) -> Result<v1::ExtendNoticeResponse, EdgeError> {
+        let caller = self.handle.caller_call();
+        let (lease, token) = (LeaseId(wire.lease_id), Token(wire.fencing_token));
+        let notice = NoticeId(wire.notice_id);
+        let extension = convert::extension(wire)?;
+        let holder = convert::optional_holder(&wire.service, &wire.holder)?;
+        let reply = self
+            .ask(|ticket| Input::ExtendNotice {
+                caller,
+                ticket,
+                lease,
+                token,
+                notice,
+                extension,
+                holder,
+            })
+            .await?;
+        Ok(v1::ExtendNoticeResponse { lease: Some(lease_of(&reply)?) })
+    }
+
+    async fn explain(&self, id: LeaseId) -> Result<v1::ExplainResponse, EdgeError> {
+        let read = self
+            .handle
+            .query(move |reading| {
+                let found = reading.scheduler.explain(id);
+                (found, reading.scheduler.revision(), reading.now)
+            })
+            .await?;
+        let (Some(found), revision, now) = read else {
+            return Err(EdgeError::LeaseNotFound(id));
+        };
+        Ok(convert::explanation(&found, &Display::at(now), revision.0))
     }
 
     async fn release(&self, wire: &v1::ReleaseRequest) -> Result<v1::ReleaseResponse, EdgeError> {
@@ -85,12 +132,7 @@ impl Leases {
 
     async fn revoke(&self, wire: &v1::RevokeRequest) -> Result<v1::RevokeResponse, EdgeError> {
         let lease = LeaseId(wire.lease_id);
-        let length = wire.reason.len();
-        if length > REASON_BYTES_MAX {
-            let bound = format!("at most {REASON_BYTES_MAX} bytes");
-            return Err(InvalidField::new("reason", format!("{length} bytes long"), bound).into());
-        }
-        let detail: Arc<str> = wire.reason.as_str().into();
+        let detail = convert::text_within_bytes("reason", &wire.reason, REASON_BYTES_MAX)?;
         let reply = self.ask(|ticket| Input::Revoke { ticket, lease, detail }).await?;
         Ok(v1::RevokeResponse { lease: Some(lease_of(&reply)?) })
     }
@@ -166,11 +208,17 @@ fn unanswered(handle: &Handle) -> EdgeError {
 
 fn lease_of(reply: &Reply) -> Result<v1::Lease, EdgeError> {
     match &reply.outcome {
-        Ok(Answer::Lease(view) | Answer::Released(view) | Answer::Revoked(view)) => {
-            Ok(convert::lease(view, &Display::at(reply.now)))
-        }
+        Ok(
+            Answer::Lease(view)
+            | Answer::Released(view)
+            | Answer::Revoked(view)
+            | Answer::Acknowledged(view)
+            | Answer::NoticeExtended(view),
+        ) => Ok(convert::lease(view, &Display::at(reply.now))),
         Ok(
             Answer::Queued(_)
+            | Answer::Cordoned(_)
+            | Answer::Uncordoned
             | Answer::Renewed { .. }
             | Answer::DeviceOpened { .. }
             | Answer::Welcome(_),
@@ -206,7 +254,8 @@ impl LeaseService for Leases {
         &self,
         request: Request<v1::AcquireRequest>,
     ) -> Result<Response<v1::AcquireResponse>, Status> {
-        let answer = Self::acquire(self, request.get_ref()).await;
+        let peer = Peer::of(request.extensions());
+        let answer = Self::acquire(self, request.get_ref(), peer).await;
         answer.map(Response::new).map_err(|error| refuse(Attempt::Acquire, error))
     }
 
@@ -256,23 +305,33 @@ impl LeaseService for Leases {
 
     async fn acknowledge(
         &self,
-        _request: Request<v1::AcknowledgeRequest>,
+        request: Request<v1::AcknowledgeRequest>,
     ) -> Result<Response<v1::AcknowledgeResponse>, Status> {
-        Err(Status::unimplemented("comes with the next commits"))
+        let wire = request.get_ref();
+        let answer = Self::acknowledge(self, wire).await;
+        answer
+            .map(Response::new)
+            .map_err(|error| refuse(Attempt::Acknowledge(wire.lease_id), error))
     }
 
     async fn extend_notice(
         &self,
-        _request: Request<v1::ExtendNoticeRequest>,
+        request: Request<v1::ExtendNoticeRequest>,
     ) -> Result<Response<v1::ExtendNoticeResponse>, Status> {
-        Err(Status::unimplemented("comes with the next commits"))
+        let wire = request.get_ref();
+        let answer = Self::extend_notice(self, wire).await;
+        answer
+            .map(Response::new)
+            .map_err(|error| refuse(Attempt::ExtendNotice(wire.lease_id), error))
     }
 
     async fn explain(
         &self,
-        _request: Request<v1::ExplainRequest>,
+        request: Request<v1::ExplainRequest>,
     ) -> Result<Response<v1::ExplainResponse>, Status> {
-        Err(Status::unimplemented("comes with the next commits"))
+        let id = request.get_ref().lease_id;
+        let answer = Self::explain(self, LeaseId(id)).await;
+        answer.map(Response::new).map_err(|error| refuse(Attempt::Explain(id), error))
     }
 
     type SessionStream = SessionStream;
@@ -281,8 +340,9 @@ impl LeaseService for Leases {
         &self,
         request: Request<Streaming<v1::SessionRequest>>,
     ) -> Result<Response<SessionStream>, Status> {
-        let stream =
-            session::open(self.handle.clone(), Arc::clone(&self.options), request.into_inner());
+        let peer = Peer::of(request.extensions());
+        let settings = Arc::clone(&self.options);
+        let stream = session::open(self.handle.clone(), settings, peer, request.into_inner());
         Ok(Response::new(stream))
     }
 }

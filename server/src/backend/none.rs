@@ -36,7 +36,11 @@ impl Backend for NoDriver {
                 sink.report(Input::Observed { node: self.node.clone(), devices: Vec::new() });
             }
             Some(next) if next <= now => {
-                sink.report(Input::Sampled { node: self.node.name.clone(), samples: Vec::new() });
+                sink.report(Input::Sampled {
+                    node: self.node.name.clone(),
+                    samples: Vec::new(),
+                    trees: None,
+                });
             }
             Some(_) => return,
         }

@@ -22,7 +22,7 @@ use tokio::{
 pub use failure::Failure;
 
 use crate::{
-    actor::{self, Exit, Handle, Running, Setup, recovery},
+    actor::{self, Exit, Handle, NoErrands, Running, Setup, recovery},
     api::{self, Listeners, ServeError},
     backend::{self, BackendConfig, DeviceDefaults, Host},
     clock::SystemClock,
@@ -179,6 +179,7 @@ fn start_actor(config: &Config, backend: &str) -> Result<(Handle, Running), Fail
         history,
         data_directory: Some(config.data.clone()),
         backend: backend.to_owned(),
+        errands: Arc::new(NoErrands),
     };
     actor::start(setup).map_err(Failure::Thread)
 }

@@ -187,7 +187,8 @@ impl Scheduler {
         out: &mut Output,
     ) {
         let token = Token(self.state.token().0.saturating_add(1));
-        self.emit(Event::Granted { lease, token, devices, class, basis }, out);
+        let resumed = self.state.lease(lease).is_some_and(|lease| lease.first_granted_at.is_some());
+        self.emit(Event::Granted { lease, token, devices, class, basis, resumed }, out);
         self.soft.adopted.remove(&lease);
         self.soft.served_by_notice.remove(&lease);
         let expiry = self.expiry_from_now(lease);

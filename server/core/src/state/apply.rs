@@ -35,7 +35,7 @@ impl State {
                 Ok(())
             }
             Event::Requested { lease, request } => self.requested(at, *lease, request),
-            Event::Granted { lease, token, devices, class, basis } => {
+            Event::Granted { lease, token, devices, class, basis, .. } => {
                 self.granted(at, *lease, *token, devices, (*class, *basis))
             }
             Event::Noticed { .. } | Event::NoticeChanged { .. } | Event::NoticeWithdrawn { .. } => {

@@ -9,12 +9,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use gpulease_core::{
     id::{Caller, Holder, LeaseId, Name, Ticket, Token},
-    input::{DeviceReport, DeviceSample, Input, MemoryReading},
+    input::{DeviceReport, DeviceSample, Input, MemoryReading, MemoryReport},
     inventory::{DeviceFacts, NodeFacts},
     lease::State,
     output::Answer,
     policy::Policy,
-    request::{Ask, Constraints, Priority, RequestFields, Share},
+    request::{Ask, Constraints, Preemptible, Priority, RequestFields, Share},
     time::{Span, Time},
     view::LeaseView,
 };
@@ -187,6 +187,7 @@ fn setup<J: Journal + 'static>(opened: Opened<J>) -> Setup {
         history: HistoryBound::DEFAULT,
         data_directory: None,
         backend: "none".to_owned(),
+        errands: Arc::new(crate::actor::NoErrands),
     }
 }
 
@@ -209,6 +210,9 @@ fn request(request_id: &str, memory_bytes: u64) -> RequestFields {
         wait: Span::from_secs(60),
         expected_duration: None,
         lifetime_max: None,
+        preemptible: Preemptible::Never,
+        minimum_hold: Span::ZERO,
+        process: None,
     }
 }
 
@@ -244,9 +248,14 @@ fn facts(index: u32) -> DeviceFacts {
 fn sampled(devices: u32) -> Input {
     let sample = |index| DeviceSample {
         uuid: Name::new(&format!("SIM-{index}")),
-        memory: Some(MemoryReading::default()),
+        memory: Some(MemoryReport::Exact(MemoryReading::default())),
+        check: 0,
     };
-    Input::Sampled { node: "alpha".into(), samples: (0..devices).map(sample).collect() }
+    Input::Sampled {
+        node: "alpha".into(),
+        samples: (0..devices).map(sample).collect(),
+        trees: None,
+    }
 }
 
 fn lease_of(reply: Reply) -> LeaseView {

@@ -33,7 +33,13 @@ pub(in crate::api) fn device(view: &DeviceView) -> v1::Device {
         kept_for: device.kept_for.map_or(0, |lease| lease.0),
         closed_remaining: view.closed_remaining.map(from_span),
         sample_age: view.sample_age.map(from_span),
-        ..Default::default()
+        cordon: view.cordon.as_ref().map(|cordon| v1::Cordon {
+            node: view.node_cordoned,
+            drain: cordon.drain,
+            reason: cordon.reason.to_string(),
+        }),
+        owner: view.owner.as_ref().map(ToString::to_string).unwrap_or_default(),
+        attribution_off: view.attribution_off.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 
@@ -44,5 +50,6 @@ const fn state(condition: DeviceCondition) -> v1::DeviceState {
         DeviceCondition::Unreachable => v1::DeviceState::Unreachable,
         DeviceCondition::Closed => v1::DeviceState::Closed,
         DeviceCondition::Unavailable => v1::DeviceState::Unavailable,
+        DeviceCondition::Cordoned => v1::DeviceState::Cordoned,
     }
 }

@@ -8,14 +8,17 @@ use gpulease_core::{
     event::Event,
     id::{LeaseId, Name},
     lease::EndReason,
+    notice::{Cause, Target},
     request::{Request, Share},
-    view::DeviceName,
+    time::Time,
+    view::{CauseView, DeviceName},
 };
 use gpulease_proto::v1;
 
 use super::{
     lease::{ask, drop_cause, end_reason, leased_devices, open_cause, priority},
-    time::timestamp,
+    notice::notice_cause,
+    time::{from_span, timestamp},
 };
 use crate::actor::{Published, Subject};
 
@@ -34,7 +37,7 @@ pub(in crate::api) fn watch_response(
     let mut events = Vec::new();
     for (fact, subject) in published.batch.events.iter().zip(published.subjects.iter()) {
         if concerns(subject, service)? {
-            events.extend(event(fact, subject));
+            events.extend(event(fact, subject, published.batch.time));
         }
     }
     Ok((!events.is_empty()).then(|| v1::WatchResponse {
@@ -55,20 +58,28 @@ fn concerns(subject: &Subject, service: Option<&Name>) -> Result<bool, Forgotten
     }
 }
 
-fn event(event: &Event, subject: &Subject) -> Option<v1::Event> {
+fn event(event: &Event, subject: &Subject, at: Time) -> Option<v1::Event> {
     let body = match event {
         Event::Requested { .. }
         | Event::Granted { .. }
         | Event::Kept { .. }
         | Event::KeepDropped { .. }
+        | Event::Noticed { .. }
+        | Event::NoticeChanged { .. }
+        | Event::NoticeWithdrawn { .. }
+        | Event::Paused { .. }
         | Event::Reclaiming { .. }
-        | Event::Ended { .. } => v1::event::Body::Lease(lease_event(event, subject)?),
+        | Event::Ended { .. } => v1::event::Body::Lease(lease_event(event, subject, at)?),
         Event::DeviceAdded { .. }
         | Event::DeviceChanged { .. }
         | Event::DeviceLost { .. }
         | Event::DeviceRecovered { .. }
         | Event::Opened { .. }
         | Event::DeviceOpened { .. } => v1::event::Body::Device(device_event(event, subject)?),
+        Event::Cordoned { target, .. } | Event::Uncordoned { target } => match target {
+            Target::Device(_) => v1::event::Body::Device(device_event(event, subject)?),
+            Target::Node(_) => v1::event::Body::Node(node_event(event, subject)?),
+        },
         Event::NodeAdded { .. }
         | Event::NodeChanged { .. }
         | Event::NodeLost { .. }
@@ -78,7 +89,7 @@ fn event(event: &Event, subject: &Subject) -> Option<v1::Event> {
     Some(v1::Event { body: Some(body) })
 }
 
-fn lease_event(event: &Event, subject: &Subject) -> Option<v1::LeaseEvent> {
+fn lease_event(event: &Event, subject: &Subject, at: Time) -> Option<v1::LeaseEvent> {
     use v1::LeaseEventKind as Kind;
     let (request, devices): (Option<&Request>, &[DeviceName]) = match subject {
         Subject::Lease { request, devices } => (request.as_deref(), devices),
@@ -95,11 +106,26 @@ fn lease_event(event: &Event, subject: &Subject) -> Option<v1::LeaseEvent> {
             ask: Some(ask(request.ask)),
             ..about_lease(Kind::Requested, *lease, Some(request))
         },
-        Event::Granted { lease, token, .. } => v1::LeaseEvent {
+        Event::Granted { lease, token, resumed, .. } => v1::LeaseEvent {
             fencing_token: token.0,
             devices: held_devices(devices, request),
-            ..about(Kind::Granted, *lease)
+            ..about(if *resumed { Kind::Resumed } else { Kind::Granted }, *lease)
         },
+        Event::Noticed { lease, notice, causes, deadline } => v1::LeaseEvent {
+            notice_id: notice.0,
+            notice_remaining: Some(from_span(deadline.since(at))),
+            notice_causes: notice_causes(causes, devices),
+            ..about(Kind::Noticed, *lease)
+        },
+        Event::NoticeChanged { lease, causes, deadline, .. } => v1::LeaseEvent {
+            notice_remaining: Some(from_span(deadline.since(at))),
+            notice_causes: notice_causes(causes, devices),
+            ..about(Kind::NoticeChanged, *lease)
+        },
+        Event::NoticeWithdrawn { lease } => about(Kind::NoticeWithdrawn, *lease),
+        Event::Paused { lease, lost } => {
+            v1::LeaseEvent { detail: text_of(lost.as_deref()), ..about(Kind::Paused, *lease) }
+        }
         Event::Kept { lease, .. } => v1::LeaseEvent {
             kept_devices: devices.iter().map(|device| device.facts.uuid.to_string()).collect(),
             ..about(Kind::Kept, *lease)
@@ -114,6 +140,26 @@ fn lease_event(event: &Event, subject: &Subject) -> Option<v1::LeaseEvent> {
         Event::Ended { lease, reason, detail } => ending(Kind::Ended, *lease, *reason, detail),
         _ => return None,
     })
+}
+
+/// Why a notice stands; each drain among the causes has a device that names it.
+fn notice_causes(causes: &[Cause], devices: &[DeviceName]) -> Vec<v1::NoticeCause> {
+    let mut drained = devices.iter();
+    let named = |cause: &Cause| {
+        let view = match cause {
+            Cause::Preemption(lease) => CauseView::Preemption(*lease),
+            Cause::Drain(Target::Device(_)) => {
+                let device = drained.next()?;
+                CauseView::DrainDevice {
+                    node: device.node.clone(),
+                    uuid: device.facts.uuid.clone(),
+                }
+            }
+            Cause::Drain(Target::Node(_)) => CauseView::DrainNode(drained.next()?.node.clone()),
+        };
+        Some(notice_cause(&view))
+    };
+    causes.iter().filter_map(named).collect()
 }
 
 /// The devices of a grant; what is held of each goes unsaid where the lease is forgotten.
@@ -172,6 +218,11 @@ fn device_event(event: &Event, subject: &Subject) -> Option<v1::DeviceEvent> {
             Kind::Lost
         }
         Event::DeviceRecovered { .. } => Kind::Recovered,
+        Event::Cordoned { drain, reason, .. } => {
+            about.detail = reason.to_string();
+            if *drain { Kind::Draining } else { Kind::Cordoned }
+        }
+        Event::Uncordoned { .. } => Kind::Uncordoned,
         Event::Opened { lease, cause, .. } => {
             about.lease_id = lease.0;
             about.detail = open_cause(*cause).to_owned();
@@ -209,6 +260,11 @@ fn node_event(event: &Event, subject: &Subject) -> Option<v1::NodeEvent> {
         }
         Event::NodeLost { .. } => Kind::Lost,
         Event::NodeRecovered { .. } => Kind::Recovered,
+        Event::Cordoned { drain, reason, .. } => {
+            about.detail = reason.to_string();
+            if *drain { Kind::Draining } else { Kind::Cordoned }
+        }
+        Event::Uncordoned { .. } => Kind::Uncordoned,
         _ => return None,
     };
     about.kind = kind.into();
@@ -219,19 +275,14 @@ fn node_event(event: &Event, subject: &Subject) -> Option<v1::NodeEvent> {
 mod tests {
     use std::{sync::Arc, time::SystemTime};
 
-    use gpulease_core::{
-        event::Batch,
-        id::{Revision, Token},
-        time::Time,
-    };
+    use gpulease_core::{event::Batch, id::Revision};
 
     use super::*;
 
     #[test]
     fn a_forgotten_lease_is_shown_by_number_and_never_left_out_of_a_services_watch() {
-        let granted =
-            Event::Granted { lease: LeaseId(7), token: Token(9), devices: Box::default() };
-        let batch = Batch { revision: Revision(3), time: Time::ZERO, events: vec![granted] };
+        let withdrawn = Event::NoticeWithdrawn { lease: LeaseId(7) };
+        let batch = Batch { revision: Revision(3), time: Time::ZERO, events: vec![withdrawn] };
         let published = Published {
             batch: Arc::new(batch),
             at: SystemTime::UNIX_EPOCH,
@@ -239,7 +290,7 @@ mod tests {
         };
         let seen = watch_response(&published, None).unwrap().unwrap();
         let Some(v1::event::Body::Lease(lease)) = &seen.events[0].body else { panic!("{seen:?}") };
-        assert_eq!((lease.lease_id, lease.fencing_token), (7, 9));
+        assert_eq!(lease.lease_id, 7);
         watch_response(&published, Some(&"service".into())).unwrap_err();
     }
 }

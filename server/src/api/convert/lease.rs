@@ -3,7 +3,8 @@
 use gpulease_core::{
     inventory::DeviceFacts,
     lease::{DropCause, EndReason, Fact, FactKind, OpenCause, State},
-    request::{Ask, Constraints, InvalidField, Priority, Share},
+    request::{Ask, Constraints, InvalidField, Preemptible, Priority, Share},
+    time::Span,
     view::{DeviceName, LeaseView},
 };
 use gpulease_proto::v1;
@@ -11,6 +12,7 @@ use prost::Message as _;
 
 use super::{
     bounds::at_most,
+    notice::{notice, process},
     time::{Display, from_span},
 };
 use crate::api::limits::STATES_MAX;
@@ -45,7 +47,15 @@ pub(in crate::api) fn lease(view: &LeaseView, display: &Display) -> v1::Lease {
         closed_devices: uuids(&view.closed),
         expected_duration: request.expected_duration.map(from_span),
         lifetime_max: request.lifetime_max.map(from_span),
-        ..Default::default()
+        preemptible: preemptible(request.preemptible).into(),
+        minimum_hold: (request.minimum_hold > Span::ZERO).then(|| from_span(request.minimum_hold)),
+        notice: view
+            .notice
+            .as_ref()
+            .map(|it| notice(it, display.timestamp(view.seen_at.after(it.remaining)))),
+        process: request.process.map(process),
+        preemptions: view.preemptions,
+        pause_took: view.pause_took.map(from_span),
     }
 }
 
@@ -95,10 +105,13 @@ pub(super) fn leased_device(node: &str, facts: &DeviceFacts, share: Share) -> v1
     }
 }
 
-const fn state(state: State) -> v1::LeaseState {
+/// Where a lease stands.
+pub(in crate::api) const fn state(state: State) -> v1::LeaseState {
     match state {
         State::Queued => v1::LeaseState::Queued,
         State::Active => v1::LeaseState::Active,
+        State::Pausing => v1::LeaseState::Pausing,
+        State::Paused => v1::LeaseState::Paused,
         State::Reclaiming(_) => v1::LeaseState::Reclaiming,
         State::Ended(_) => v1::LeaseState::Ended,
     }
@@ -124,6 +137,15 @@ pub(super) const fn priority(priority: Priority) -> v1::Priority {
         Priority::Background => v1::Priority::Background,
         Priority::Normal => v1::Priority::Normal,
         Priority::Immediate => v1::Priority::Immediate,
+    }
+}
+
+/// How a lease may be preempted.
+const fn preemptible(preemptible: Preemptible) -> v1::Preemptible {
+    match preemptible {
+        Preemptible::Never => v1::Preemptible::Never,
+        Preemptible::Pause => v1::Preemptible::Pause,
+        Preemptible::End => v1::Preemptible::End,
     }
 }
 
@@ -166,7 +188,11 @@ pub(in crate::api) fn facts(facts: &[Fact], display: &Display) -> Vec<v1::LeaseF
     let fact = |fact: &Fact| {
         now = match fact.what {
             FactKind::Requested => v1::LeaseState::Queued,
-            FactKind::Granted(_) => v1::LeaseState::Active,
+            FactKind::Granted(_) | FactKind::Resumed(_) | FactKind::NoticeWithdrawn(_) => {
+                v1::LeaseState::Active
+            }
+            FactKind::Noticed(_) | FactKind::NoticeChanged(_) => v1::LeaseState::Pausing,
+            FactKind::Paused(_) => v1::LeaseState::Paused,
             FactKind::Reclaiming(_) => v1::LeaseState::Reclaiming,
             FactKind::Ended(_) => v1::LeaseState::Ended,
             FactKind::Kept | FactKind::KeepDropped(_) | FactKind::Opened(..) => now,
@@ -189,6 +215,14 @@ fn describe(what: FactKind) -> String {
             format!("devices are no longer kept for it: {}", drop_cause(cause))
         }
         FactKind::Granted(token) => format!("granted with fencing token {token}"),
+        FactKind::Noticed(notice) => format!("given notice {notice}"),
+        FactKind::NoticeChanged(notice) => {
+            format!("notice {notice} has other causes or another deadline")
+        }
+        FactKind::NoticeWithdrawn(notice) => format!("notice {notice} was withdrawn"),
+        FactKind::Paused(Some(took)) => format!("paused: its holder answered after {took}"),
+        FactKind::Paused(None) => "paused: it lost a device".to_owned(),
+        FactKind::Resumed(token) => format!("resumed with fencing token {token}"),
         FactKind::Reclaiming(reason) => {
             format!("{}; its devices stay closed until that is safe", ended(reason))
         }
@@ -205,6 +239,7 @@ pub(super) const fn drop_cause(cause: DropCause) -> &'static str {
         DropCause::Away => "its caller is away",
         DropCause::Blocked => "something other than leases is in the way",
         DropCause::Lapsed => "they were kept for as long as they may be",
+        DropCause::Better => "others can be had earlier",
     }
 }
 
@@ -213,7 +248,14 @@ pub(super) const fn open_cause(cause: OpenCause) -> &'static str {
     match cause {
         OpenCause::LockDelay => "the lock delay is over",
         OpenCause::Reboot => "its node has a new boot id",
-        OpenCause::LateRelease => "the former holder released it late",
+        OpenCause::LateRelease => {
+            "the former holder released it late, and nothing of it is left there"
+        }
+        OpenCause::Checked => "a pass found nothing of the former holder there",
+        OpenCause::CheckOver => {
+            "it was checked for as long as it is; what is left counts as foreign"
+        }
+        OpenCause::Exited => "all processes of the former holder have exited",
         OpenCause::Operator => "an operator said that it is safe",
     }
 }
@@ -223,7 +265,7 @@ pub(in crate::api) const fn ended(reason: EndReason) -> &'static str {
     match reason {
         EndReason::Released => "its holder released it",
         EndReason::Expired => "its time was over",
-        EndReason::Revoked => "an operator revoked it",
+        EndReason::Revoked => "it was revoked",
         EndReason::Cancelled => "its holder cancelled it or went away",
         EndReason::WaitOver => "the longest wait was over",
         EndReason::Unsatisfiable => "no known node can satisfy it any more",

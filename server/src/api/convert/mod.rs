@@ -6,7 +6,9 @@
 mod bounds;
 mod device;
 mod event;
+mod explain;
 mod lease;
+mod notice;
 mod page;
 mod request;
 mod sample;
@@ -15,9 +17,11 @@ mod time;
 pub(super) use bounds::{at_most, holder_named, known_text, optional_holder};
 pub(super) use device::device;
 pub(super) use event::{Forgotten, watch_response};
+pub(super) use explain::{device_process, explanation};
 pub(super) use lease::{ended, facts, lease, leases_within, state_filter};
+pub(super) use notice::renewed;
 pub(super) use page::{Page, PageKind};
-pub(super) use request::request;
+pub(super) use request::{extension, request, target, text_within_bytes};
 pub(super) use sample::sample;
 pub(super) use time::{Display, duration, from_span, timestamp};
 

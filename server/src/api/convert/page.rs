@@ -17,6 +17,8 @@ pub(in crate::api) enum PageKind {
     Leases,
     /// Devices.
     Devices,
+    /// Processes, by device.
+    Processes,
 }
 
 /// Which part of a list is asked for.
@@ -67,6 +69,7 @@ impl Page {
         let letter = match self.kind {
             PageKind::Leases => 'l',
             PageKind::Devices => 'd',
+            PageKind::Processes => 'p',
         };
         let body = format!("{letter}{position:016x}");
         let checksum = crc32fast::hash(body.as_bytes()) ^ self.filter_checksum;

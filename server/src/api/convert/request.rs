@@ -1,12 +1,13 @@
 //! A request for a lease: from the wire to a [`Request`] that cannot be invalid.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use gpulease_core::{
     id::{Holder, Name},
+    input::TargetName,
     request::{
-        Ask, Constraints, DURATION_MAX, InvalidField, LIST_MAX, Priority, Request, RequestFields,
-        Share, TTL_DEFAULT, TTL_MAX, TTL_MIN, WAIT_MAX,
+        Ask, Constraints, DURATION_MAX, InvalidField, LIST_MAX, MINIMUM_HOLD_MAX, Preemptible,
+        Priority, Request, RequestFields, Share, TTL_DEFAULT, TTL_MAX, TTL_MIN, WAIT_MAX,
     },
     time::Span,
 };
@@ -16,6 +17,7 @@ use super::{
     bounds::{at_most, holder_of, known_text, label, optional, texts},
     time::duration,
 };
+use crate::api::peer::Peer;
 
 /// What a request can take, in words.
 const ASK_FORMS: &str = "exclusive, slots, memory_bytes, or slots and memory_bytes";
@@ -27,6 +29,7 @@ const ASK_FORMS: &str = "exclusive, slots, memory_bytes, or slots and memory_byt
 pub(in crate::api) fn request(
     wire: &v1::AcquireRequest,
     holder: Option<&Holder>,
+    peer: &Peer,
 ) -> Result<Request, InvalidField> {
     let holder = match holder {
         Some(holder) => holder.clone(),
@@ -50,6 +53,14 @@ pub(in crate::api) fn request(
             (Span::ZERO, DURATION_MAX),
         )?,
         lifetime_max: span("lifetime_max", wire.lifetime_max.as_ref(), (TTL_MIN, DURATION_MAX))?,
+        preemptible: preemptible(wire.preemptible)?,
+        minimum_hold: span(
+            "minimum_hold",
+            wire.minimum_hold.as_ref(),
+            (Span::ZERO, MINIMUM_HOLD_MAX),
+        )?
+        .unwrap_or_default(),
+        process: wire.process.as_ref().map(|process| peer.process(process)).transpose()?,
     };
     fields.validate()
 }
@@ -60,6 +71,53 @@ fn span(
     bounds: (Span, Span),
 ) -> Result<Option<Span>, InvalidField> {
     wire.map(|wire| duration(field, wire, bounds)).transpose()
+}
+
+fn preemptible(wire: i32) -> Result<Preemptible, InvalidField> {
+    match v1::Preemptible::try_from(wire) {
+        Ok(v1::Preemptible::Unspecified | v1::Preemptible::Never) => Ok(Preemptible::Never),
+        Ok(v1::Preemptible::Pause) => Ok(Preemptible::Pause),
+        Ok(v1::Preemptible::End) => Ok(Preemptible::End),
+        Err(_) => {
+            let allowed = "PREEMPTIBLE_NEVER (1), PREEMPTIBLE_PAUSE (2) or PREEMPTIBLE_END (3)";
+            Err(InvalidField::new("preemptible", wire, allowed))
+        }
+    }
+}
+
+/// A device or node, as an operator names it.
+pub(in crate::api) fn target(wire: Option<&v1::Target>) -> Result<TargetName, InvalidField> {
+    use v1::target::Target;
+    match wire.and_then(|wire| wire.target.as_ref()) {
+        Some(Target::DeviceUuid(uuid)) => {
+            Ok(TargetName::Device(known_text("target.device_uuid", uuid)?))
+        }
+        Some(Target::Node(node)) => Ok(TargetName::Node(known_text("target.node", node)?)),
+        None => Err(InvalidField::new("target", "absent", "device_uuid or node")),
+    }
+}
+
+/// A text of somebody's own words, which may be empty.
+pub(in crate::api) fn text_within_bytes(
+    field: &'static str,
+    text: &str,
+    max: usize,
+) -> Result<Arc<str>, InvalidField> {
+    if text.len() <= max {
+        return Ok(text.into());
+    }
+    let value = format!("{} bytes long", text.len());
+    Err(InvalidField::new(field, value, format!("at most {max} bytes")))
+}
+
+/// By how much a notice is to be extended: some time, at most as long as any TTL.
+pub(in crate::api) fn extension(wire: &v1::ExtendNoticeRequest) -> Result<Span, InvalidField> {
+    let bounds = (Span::from_millis(1), TTL_MAX);
+    let absent = || {
+        let bound = format!("{} to {}", bounds.0, bounds.1);
+        InvalidField::new("extension", "absent", bound)
+    };
+    span("extension", wire.extension.as_ref(), bounds)?.ok_or_else(absent)
 }
 
 fn ask(wire: Option<&v1::Ask>) -> Result<Ask, InvalidField> {

@@ -7,6 +7,7 @@ use gpulease_core::{
 use gpulease_proto::v1;
 
 use super::{Display, duration, from_span, request, state_filter};
+use crate::api::peer::Peer;
 
 fn good() -> v1::AcquireRequest {
     v1::AcquireRequest {
@@ -32,7 +33,7 @@ fn lasting(seconds: i64, nanos: i32) -> Option<prost_types::Duration> {
 
 /// Checks that a request is refused for this field, with this in the value and this in the bound.
 fn check(wire: &v1::AcquireRequest, field: &str, value: &str, bound: &str) {
-    let invalid = request(wire, None).expect_err(field);
+    let invalid = request(wire, None, &Peer::Remote).expect_err(field);
     assert_eq!(invalid.field, field, "{invalid}");
     assert!(invalid.value.contains(value), "{invalid}");
     assert!(invalid.bound.contains(bound), "{invalid}");
@@ -41,7 +42,7 @@ fn check(wire: &v1::AcquireRequest, field: &str, value: &str, bound: &str) {
 
 #[test]
 fn what_is_absent_has_the_defaults_of_the_contract() {
-    let request = request(&good(), None).unwrap();
+    let request = request(&good(), None, &Peer::Remote).unwrap();
     assert_eq!((request.ask.devices, request.priority), (1, Priority::Normal));
     assert_eq!((request.ttl, request.wait), (TTL_DEFAULT, Span::ZERO));
     assert_eq!((&request.name, request.lifetime_max), (&None, None));

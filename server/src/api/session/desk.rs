@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gpulease_core::{
-    id::{Caller, Holder, LeaseId, Revision, Token},
+    id::{Caller, Holder, LeaseId, NoticeId, Revision, Token},
     input::Input,
     output::Answer,
     request::InvalidField,
@@ -25,6 +25,7 @@ use crate::{
         convert::{self, Display},
         flow::Flow,
         limits::{LEASES_BYTES_MAX, RENEWALS_MAX, WRITE_BURST_MAX},
+        peer::Peer,
         status::{Attempt, EdgeError, Refusal},
     },
 };
@@ -33,6 +34,7 @@ use crate::{
 pub(super) struct Desk {
     handle: Handle,
     caller: Caller,
+    peer: Peer,
     holder: Holder,
     settings: Arc<Settings>,
     flow: Flow<v1::SessionResponse>,
@@ -46,14 +48,14 @@ pub(super) struct Desk {
 impl Desk {
     pub(super) fn new(
         handle: Handle,
-        caller: Caller,
+        (caller, peer): (Caller, Peer),
         holder: Holder,
         settings: Arc<Settings>,
         flow: Flow<v1::SessionResponse>,
     ) -> Self {
         let revision = handle.facts().revision;
         let (pending, written) = (Pending::default(), 0);
-        Self { handle, caller, holder, settings, flow, pending, revision, written }
+        Self { handle, caller, peer, holder, settings, flow, pending, revision, written }
     }
 
     pub(super) fn handle(&self) -> &Handle {
@@ -101,16 +103,20 @@ impl Desk {
             Some(Ask::Hello(_)) => {
                 InvalidField::new("hello", "sent again", "the first message of a session only")
             }
-            Some(Ask::Acknowledge(_) | Ask::ExtendNotice(_)) | None => {
-                InvalidField::new("body", "absent or unknown", "acquire, renew or release")
-            }
+            Some(Ask::Acknowledge(wire)) => return self.acknowledge(sequence, &wire),
+            Some(Ask::ExtendNotice(wire)) => return self.extend_notice(sequence, &wire),
+            None => InvalidField::new(
+                "body",
+                "absent or unknown",
+                "acquire, renew, release, acknowledge or extend_notice",
+            ),
         };
         self.refuse(sequence, Attempt::Session, EdgeError::Invalid(wrong));
     }
 
     fn acquire(&mut self, sequence: u64, wire: &v1::AcquireRequest) {
         let caller = self.caller;
-        match convert::request(wire, Some(&self.holder)) {
+        match convert::request(wire, Some(&self.holder), &self.peer) {
             Err(invalid) => self.refuse(sequence, Attempt::Acquire, EdgeError::Invalid(invalid)),
             Ok(request) => {
                 let request = Arc::new(request);
@@ -131,6 +137,42 @@ impl Desk {
             ticket,
             lease,
             token,
+            holder,
+        });
+    }
+
+    fn acknowledge(&mut self, sequence: u64, wire: &v1::AcknowledgeRequest) {
+        let (caller, holder) = (self.caller, Some(self.holder.clone()));
+        let (lease, token) = (LeaseId(wire.lease_id), Token(wire.fencing_token));
+        let notice = NoticeId(wire.notice_id);
+        self.submit(sequence, Asked::Acknowledge(lease.0), |ticket| Input::Acknowledge {
+            caller,
+            ticket,
+            lease,
+            token,
+            notice,
+            holder,
+        });
+    }
+
+    fn extend_notice(&mut self, sequence: u64, wire: &v1::ExtendNoticeRequest) {
+        let (caller, holder) = (self.caller, Some(self.holder.clone()));
+        let (lease, token) = (LeaseId(wire.lease_id), Token(wire.fencing_token));
+        let notice = NoticeId(wire.notice_id);
+        let extension = match convert::extension(wire) {
+            Ok(extension) => extension,
+            Err(invalid) => {
+                let attempt = Attempt::ExtendNotice(wire.lease_id);
+                return self.refuse(sequence, attempt, EdgeError::Invalid(invalid));
+            }
+        };
+        self.submit(sequence, Asked::ExtendNotice(lease.0), |ticket| Input::ExtendNotice {
+            caller,
+            ticket,
+            lease,
+            token,
+            notice,
+            extension,
             holder,
         });
     }
@@ -174,7 +216,7 @@ impl Desk {
                 Input::Renew { caller, ticket, lease, token, holder }
             });
             if let Err(error) = submitted {
-                self.outcome(tag, Err(EdgeError::Refused(error)));
+                self.outcome(tag, Err(EdgeError::Refused(error)), Time::ZERO);
             }
         }
     }
@@ -184,7 +226,7 @@ impl Desk {
         self.revision = self.revision.max(reply.revision);
         let Some((waiting, _)) = self.pending.find(tag) else { return };
         let Waiting::Answer { sequence, asked } = *waiting else {
-            return self.outcome(tag, reply.outcome.map_err(EdgeError::Rejected));
+            return self.outcome(tag, reply.outcome.map_err(EdgeError::Rejected), reply.now);
         };
         if !matches!(reply.outcome, Ok(Answer::Queued(_))) {
             self.pending.remove(tag);
@@ -210,7 +252,17 @@ impl Desk {
                 session_grace: Some(convert::from_span(self.settings.session_grace)),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             }),
-            Answer::Renewed { .. } | Answer::Revoked(_) | Answer::DeviceOpened { .. } => {
+            Answer::Acknowledged(view) => {
+                Say::Acknowledged(v1::AcknowledgeResponse { lease: lease(&view) })
+            }
+            Answer::NoticeExtended(view) => {
+                Say::NoticeExtended(v1::ExtendNoticeResponse { lease: lease(&view) })
+            }
+            Answer::Cordoned(_)
+            | Answer::Uncordoned
+            | Answer::Renewed { .. }
+            | Answer::Revoked(_)
+            | Answer::DeviceOpened { .. } => {
                 return self.refuse(sequence, Attempt::Session, EdgeError::Mismatched);
             }
         };
@@ -218,22 +270,17 @@ impl Desk {
     }
 
     /// Notes what became of one renewal, and answers when its batch is whole.
-    fn outcome(&mut self, tag: u64, outcome: Result<Answer, EdgeError>) {
+    fn outcome(&mut self, tag: u64, outcome: Result<Answer, EdgeError>, now: Time) {
         let Some((Waiting::Outcomes(batch), index)) = self.pending.find(tag) else { return };
         let Some(slot) = batch.outcomes.get_mut(index) else { return };
         let lease = batch.leases.get(index).copied().unwrap_or_default();
         let refused =
             |error: EdgeError| Outcome::Error(Refusal::from(error).message(Attempt::Renew(lease)));
         slot.outcome = Some(match outcome {
-            Ok(Answer::Renewed { lease, token, remaining }) => {
-                Outcome::Renewed(v1::RenewResponse {
-                    lease_id: lease.0,
-                    fencing_token: token.0,
-                    remaining: Some(convert::from_span(remaining)),
-                    ..Default::default()
-                })
-            }
-            Ok(_) => refused(EdgeError::Mismatched),
+            Ok(answer) => match convert::renewed(&answer, now) {
+                Some(renewed) => Outcome::Renewed(renewed),
+                None => refused(EdgeError::Mismatched),
+            },
             Err(error) => refused(error),
         });
         batch.left = batch.left.saturating_sub(1);
@@ -267,6 +314,8 @@ impl Asked {
             Self::Hello => Attempt::Session,
             Self::Acquire => Attempt::Acquire,
             Self::Release(lease) => Attempt::Release(lease),
+            Self::Acknowledge(lease) => Attempt::Acknowledge(lease),
+            Self::ExtendNotice(lease) => Attempt::ExtendNotice(lease),
         }
     }
 }

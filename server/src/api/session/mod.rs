@@ -22,6 +22,7 @@ use super::{
     convert,
     flow::{Flow, Flowing, flowing},
     limits::SESSIONS_MAX,
+    peer::Peer,
     status::{Attempt, EdgeError, refuse},
 };
 use crate::actor::{
@@ -50,10 +51,11 @@ impl Settings {
 pub(super) fn open(
     handle: Handle,
     settings: Arc<Settings>,
+    peer: Peer,
     inbound: Streaming<v1::SessionRequest>,
 ) -> SessionStream {
     flowing(move |flow| async move {
-        let ended = run(handle, settings, Inbound::new(inbound), flow).await;
+        let ended = run(handle, settings, peer, Inbound::new(inbound), flow).await;
         ended.map_err(|error| refuse(Attempt::Session, error))
     })
 }
@@ -73,6 +75,7 @@ impl Drop for Presence {
 async fn run(
     handle: Handle,
     settings: Arc<Settings>,
+    peer: Peer,
     mut inbound: Inbound,
     flow: Flow<v1::SessionResponse>,
 ) -> Result<(), EdgeError> {
@@ -83,7 +86,7 @@ async fn run(
     let (outbox, inbox) = session_channel();
     let caller = handle.caller_session(outbox);
     let presence = Presence { handle: handle.clone(), caller };
-    let mut desk = Desk::new(handle.clone(), caller, holder.clone(), settings, flow);
+    let mut desk = Desk::new(handle.clone(), (caller, peer), holder.clone(), settings, flow);
     let tag = desk.expect(sequence);
     handle.submit(ReplyTo::Session { sequence: tag }, |ticket| Input::SessionOpened {
         caller,

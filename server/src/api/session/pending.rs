@@ -31,6 +31,8 @@ pub(super) enum Asked {
     Hello,
     Acquire,
     Release(u64),
+    Acknowledge(u64),
+    ExtendNotice(u64),
 }
 
 /// A batch of renewals.

@@ -42,11 +42,17 @@ impl From<&Rejection> for Refusal {
             | Rejection::LeaseEnded { .. }
             | Rejection::LeaseNotActive { .. }
             | Rejection::LeaseNotFound { .. }
+            | Rejection::NoticeOver { .. }
+            | Rejection::NoticeAtBound { .. }
             | Rejection::NotTheHolder { .. } => of_lease(rejection),
             Rejection::DeviceNotFound { uuid } => {
                 let why =
                     format!("there is no device {uuid}; list the devices to see what there is");
                 Refusal::new(Code::NotFound, "DEVICE_NOT_FOUND", why).with("uuid", uuid)
+            }
+            Rejection::NodeNotFound { name } => {
+                let why = format!("there is no node {name}; list the devices to see the nodes");
+                Refusal::new(Code::NotFound, "NODE_NOT_FOUND", why).with("node", name)
             }
         }
     }
@@ -228,6 +234,19 @@ fn of_lease(rejection: &Rejection) -> Refusal {
             let why =
                 "it still waits for devices; wait for its grant, or release it to leave the queue";
             Refusal::new(Code::FailedPrecondition, "LEASE_NOT_ACTIVE", why).with("lease_id", lease)
+        }
+        Rejection::NoticeOver { lease } => {
+            let why = "that notice does not stand: it was answered or withdrawn, or a newer one was given; \
+                       look at the lease";
+            Refusal::new(Code::FailedPrecondition, "NOTICE_OVER", why).with("lease_id", lease)
+        }
+        Rejection::NoticeAtBound { lease, max } => {
+            let why = format!(
+                "a notice is extended once, and never past {max} from its start; stop and answer it"
+            );
+            Refusal::new(Code::FailedPrecondition, "NOTICE_AT_BOUND", why)
+                .with("lease_id", lease)
+                .with("notice_max", max)
         }
         Rejection::NotTheHolder { lease } => {
             let why = "another holder has it; only its holder may, an operator can revoke it";

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use gpulease_core::{
     id::Name,
-    input::{DeviceReport, DeviceSample, Input, MemoryReading},
+    input::{DeviceReport, DeviceSample, Input, MemoryReading, MemoryReport},
     inventory::{DeviceFacts, NodeFacts},
     policy::Policy,
     time::Span,
@@ -58,6 +58,7 @@ impl Coordinator {
             history: HistoryBound::DEFAULT,
             data_directory: None,
             backend: "simulated".to_owned(),
+            errands: Arc::new(actor::NoErrands),
         })
         .unwrap();
         observe(&handle, None);
@@ -178,9 +179,13 @@ pub(super) fn observe(handle: &Handle, first_lost: Option<&str>) {
     };
     let devices = uuids.iter().enumerate().map(device).map(report).collect();
     handle.tell(Input::Observed { node: Arc::new(node), devices });
-    let sample = |uuid| DeviceSample { uuid, memory: Some(MemoryReading::default()) };
+    let sample = |uuid| DeviceSample {
+        uuid,
+        memory: Some(MemoryReport::Exact(MemoryReading::default())),
+        check: 0,
+    };
     let samples = uuids.into_iter().map(sample).collect();
-    handle.tell(Input::Sampled { node: "node-0".into(), samples });
+    handle.tell(Input::Sampled { node: "node-0".into(), samples, trees: None });
 }
 
 /// Both ends of a session.

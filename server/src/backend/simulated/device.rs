@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use gpulease_core::{
     id::{LeaseId, Name},
-    input::{DeviceReport, DeviceSample, MemoryReading},
+    input::{DeviceReport, DeviceSample, MemoryReading, MemoryReport},
     time::Time,
 };
 
@@ -90,7 +90,8 @@ impl Device {
             temperature_celsius: utilization.map(|permille| self.temperature(permille, now)),
             power_draw_milliwatts: utilization.map(|permille| self.power(permille, now)),
         };
-        Some((DeviceSample { uuid: uuid.clone(), memory }, measurement))
+        let memory = memory.map(MemoryReport::Exact);
+        Some((DeviceSample { uuid: uuid.clone(), memory, check: 0 }, measurement))
     }
 
     fn memory(&self) -> MemoryReading {

@@ -196,7 +196,7 @@ impl Node {
         }
         let (samples, measurements): (Vec<_>, Vec<_>) =
             self.devices.iter().filter_map(|device| device.measure(now)).unzip();
-        sink.report(Input::Sampled { node: self.facts.name.clone(), samples });
+        sink.report(Input::Sampled { node: self.facts.name.clone(), samples, trees: None });
         if !measurements.is_empty() {
             sink.measured(measurements);
         }
