@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The format that `encode` writes: postcard, with the types of this release.
-const FORMAT_POSTCARD_1: u8 = 1;
+const FORMAT_POSTCARD_2: u8 = 2;
 
 /// Why a value could not be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +18,7 @@ pub enum CodecError {
     Empty,
     /// The format byte is of another release.
     #[error(
-        "cannot decode a record: its format is {found}, this gpulease reads {FORMAT_POSTCARD_1}; start the release that wrote it"
+        "cannot decode a record: its format is {found}, this gpulease reads {FORMAT_POSTCARD_2}; start the release that wrote it"
     )]
     UnknownFormat {
         /// The byte that was found.
@@ -40,7 +40,7 @@ pub enum CodecError {
 /// # Errors
 /// `Postcard` if the type cannot be written by postcard (a defect of the type).
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
-    Ok(postcard::to_extend(value, vec![FORMAT_POSTCARD_1])?)
+    Ok(postcard::to_extend(value, vec![FORMAT_POSTCARD_2])?)
 }
 
 /// Decodes what `encode` wrote.
@@ -49,7 +49,7 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
 /// `Empty`, `UnknownFormat`, `LeftOver`, or `Postcard` if the bytes are not such a value.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (format, rest) = bytes.split_first().ok_or(CodecError::Empty)?;
-    if *format != FORMAT_POSTCARD_1 {
+    if *format != FORMAT_POSTCARD_2 {
         return Err(CodecError::UnknownFormat { found: *format });
     }
     let (value, left) = postcard::take_from_bytes(rest)?;
@@ -67,7 +67,7 @@ mod tests {
     fn a_value_comes_back_as_it_was() {
         let value = (7_u64, "lease".to_owned(), vec![Some(1_i32), None]);
         let bytes = encode(&value).unwrap();
-        assert_eq!(bytes[0], FORMAT_POSTCARD_1);
+        assert_eq!(bytes[0], FORMAT_POSTCARD_2);
         assert_eq!(decode::<(u64, String, Vec<Option<i32>>)>(&bytes).unwrap(), value);
     }
 
