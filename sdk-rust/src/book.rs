@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use gpulease_proto::v1;
+
 use crate::{
-    held::{Held, LostReason},
+    held::{Held, Report, Told},
     info::LeaseInfo,
+    standing::LostReason,
     state::State,
 };
 
@@ -21,16 +24,18 @@ pub(crate) struct Tenure {
 }
 
 impl State {
-    pub(crate) fn hold(&mut self, info: LeaseInfo, counts_from: Duration) -> Arc<Held> {
-        let valid_until = counts_from.saturating_add(info.remaining.unwrap_or(info.ttl));
+    pub(crate) fn hold(&mut self, info: LeaseInfo, keeps: bool, told: Told) -> Arc<Held> {
+        let valid_until = told.after.saturating_add(info.remaining.unwrap_or(info.ttl));
         if let Some(tenure) = self.held.get(&info.id) {
             // The same request was made twice and both callers get the one lease.
-            tenure.held.renewed(info.fencing_token, valid_until);
-            return Arc::clone(&tenure.held);
+            let held = Arc::clone(&tenure.held);
+            held.renewed(told.after, valid_until);
+            held.observe(Report::whole(info, told));
+            return held;
         }
         let interval = info.ttl / 3;
-        let attention = counts_from.saturating_add(interval).min(valid_until);
-        let held = Arc::new(Held::new(info, valid_until));
+        let attention = told.after.saturating_add(interval).min(valid_until);
+        let held = Arc::new(Held::new(info, valid_until, keeps, told));
         let tenure = Tenure { held: Arc::clone(&held), attention, interval, renewing: false };
         self.attention.insert((attention, held.id));
         self.held.insert(held.id, tenure);
@@ -60,7 +65,7 @@ impl State {
     /// When the keep-alive has something to do next.
     pub(crate) fn next_due(&self) -> Option<Duration> {
         let first = |order: &BTreeSet<(Duration, u64)>| order.first().map(|(at, _)| *at);
-        [first(&self.attention), first(&self.releases_later)].into_iter().flatten().min()
+        [first(&self.attention), first(&self.verbs_later)].into_iter().flatten().min()
     }
 
     /// Whether that is before it wakes by itself.
@@ -69,24 +74,49 @@ impl State {
             .is_some_and(|at| self.keepalive_wakes_at.is_none_or(|wakes_at| at < wakes_at))
     }
 
-    /// Looks at a lease again at that time.
-    pub(crate) fn attend(&mut self, lease_id: u64, at: Duration) {
+    /// Looks at a lease again at that time, or when it changes by the clock alone.
+    pub(crate) fn attend(&mut self, lease_id: u64, at: Duration, now: Duration) {
         let Some(tenure) = self.held.get_mut(&lease_id) else { return };
         self.attention.remove(&(tenure.attention, lease_id));
-        tenure.attention = at.min(tenure.held.valid_until());
+        tenure.attention = tenure.held.next_moment(now).map_or(at, |moment| at.min(moment));
         self.attention.insert((tenure.attention, lease_id));
     }
 
     /// A lease of this holder changed without its asking.
-    pub(crate) fn changed(&mut self, info: LeaseInfo) {
-        let Some(tenure) = self.held.get(&info.id) else { return };
-        if info.state.holds() {
-            *tenure.held.info() = info;
-            return;
+    pub(crate) fn changed(&mut self, info: LeaseInfo, now: Duration) {
+        self.observe(info, Told::now(now), now);
+    }
+
+    /// The leases that a welcome shows, as they are: what was missed meanwhile is made up for.
+    pub(crate) fn welcomed(&mut self, leases: &[v1::Lease], told: Told, now: Duration) {
+        for lease in leases {
+            if !self.held.contains_key(&lease.id) {
+                continue;
+            }
+            let info = LeaseInfo::from(lease.clone());
+            if let (Some(tenure), Some(remaining)) = (self.held.get(&info.id), info.remaining)
+                && info.state.is_kept()
+            {
+                tenure.held.renewed(told.after, told.after.saturating_add(remaining));
+            }
+            self.observe(info, told, now);
         }
-        let reason = LostReason::Ended { reason: info.end_reason, detail: info.end_detail.clone() };
-        let lease_id = info.id;
-        *tenure.held.info() = info;
-        self.lose(lease_id, reason);
+    }
+
+    /// Takes up how a lease stands.
+    pub(crate) fn observe(&mut self, info: LeaseInfo, told: Told, now: Duration) {
+        let Some(tenure) = self.held.get(&info.id) else { return };
+        let (lease_id, attention) = (info.id, tenure.attention);
+        if info.state.is_kept() {
+            let resumed = info.fencing_token > tenure.held.fencing_token();
+            tenure.held.observe(Report::whole(info, told));
+            // The first use of a new token makes the older one worthless, and tells how long it lives.
+            self.attend(lease_id, if resumed { now } else { attention }, now);
+        } else {
+            let reason = info.end_reason;
+            let detail = info.end_detail.clone();
+            tenure.held.set_info(info);
+            self.lose(lease_id, LostReason::Ended { reason, detail });
+        }
     }
 }

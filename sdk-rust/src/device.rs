@@ -7,6 +7,7 @@ use gpulease_proto::v1;
 use crate::{
     convert,
     info::{ParseNameError, named_enum},
+    notice::Process,
 };
 
 /// A compute capability: the numbers before and behind the point, such as `(8, 9)`.
@@ -23,6 +24,28 @@ named_enum! {
         Unreachable = "UNREACHABLE",
         /// Lost, with or without its node: no grants, its leases ended.
         Unavailable = "UNAVAILABLE",
+        /// Closed until it is safe, after its journal was imported: no grants.
+        Closed = "CLOSED",
+        /// Cordoned or drained by an operator: no new grants, holders keep theirs until a notice.
+        Cordoned = "CORDONED",
+    }
+}
+
+/// No new grants, on an operator's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cordon {
+    /// The node is, not the device alone.
+    pub node: bool,
+    /// Holders were given notice too.
+    pub drain: bool,
+    /// Why, in the operator's words.
+    pub reason: String,
+}
+
+impl From<v1::Cordon> for Cordon {
+    fn from(wire: v1::Cordon) -> Self {
+        Self { node: wire.node, drain: wire.drain, reason: wire.reason }
     }
 }
 
@@ -74,6 +97,14 @@ pub struct DeviceInfo {
     pub kept_for: Option<u64>,
     /// How old the last measurement was.
     pub sample_age: Option<Duration>,
+    /// What an operator said of it, or of its node.
+    pub cordon: Option<Cordon>,
+    /// The service that owns it.
+    pub owner: Option<String>,
+    /// Why its memory cannot be attributed to processes; `None`: it can.
+    pub attribution_off: Option<String>,
+    /// Closed: for how long it still is.
+    pub closed_remaining: Option<Duration>,
 }
 
 impl From<v1::Device> for DeviceInfo {
@@ -104,6 +135,51 @@ impl From<v1::Device> for DeviceInfo {
             closed_by: wire.closed_by,
             kept_for: Some(wire.kept_for).filter(|lease_id| *lease_id > 0),
             sample_age: wire.sample_age.and_then(convert::duration),
+            cordon: wire.cordon.map(Cordon::from),
+            owner: convert::text(wire.owner),
+            attribution_off: convert::text(wire.attribution_off),
+            closed_remaining: wire.closed_remaining.and_then(convert::duration),
         }
+    }
+}
+
+/// A process that uses a device, as last seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeviceProcess {
+    /// The node's name.
+    pub node: String,
+    /// The device, by UUID.
+    pub device_uuid: String,
+    /// The process.
+    pub process: Process,
+    /// The id of the user that runs it.
+    pub uid: Option<u32>,
+    /// That user's name.
+    pub user: Option<String>,
+    /// Its command line, at most 256 bytes.
+    pub command: Option<String>,
+    /// The device memory that it uses, in bytes.
+    pub memory_bytes: u64,
+    /// The lease that explains it; `None`: its memory is foreign.
+    pub lease_id: Option<u64>,
+    /// The process that its lease, or its former lease, declared.
+    pub root: Option<Process>,
+}
+
+impl DeviceProcess {
+    /// `None`: without its process, which is never sent.
+    pub(crate) fn from_wire(wire: v1::DeviceProcess) -> Option<Self> {
+        Some(Self {
+            node: wire.node,
+            device_uuid: wire.device_uuid,
+            process: wire.process?.into(),
+            uid: wire.uid,
+            user: convert::text(wire.user),
+            command: convert::text(wire.command),
+            memory_bytes: wire.memory_bytes,
+            lease_id: Some(wire.lease_id).filter(|lease_id| *lease_id > 0),
+            root: wire.root.map(Process::from),
+        })
     }
 }

@@ -9,7 +9,10 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint as Transport, Uri};
 use tower::service_fn;
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    request::WhileUnreachable,
+};
 
 /// Where a coordinator is unless something else is said.
 pub const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:7475";
@@ -69,7 +72,25 @@ fn invalid(text: &str, what: &str) -> Error {
     Error::new(ErrorKind::InvalidArgument, "INVALID_ENDPOINT", message)
 }
 
+/// Something that the coordinator's own Unix socket alone allows.
+pub(crate) fn needs_socket(endpoint: &str, what: &str) -> Error {
+    let message = format!("at {endpoint} {what}; use the coordinator's own socket (unix:///…)");
+    Error::new(ErrorKind::InvalidArgument, "NEEDS_SOCKET", message)
+}
+
 impl Endpoint {
+    /// Whether leases can be kept while nobody is there: only where a refused connection proves it.
+    pub(crate) fn allows(&self, policy: WhileUnreachable) -> Result<(), Error> {
+        match self {
+            Self::Tcp(uri) if policy == WhileUnreachable::Keep => Err(needs_socket(
+                uri,
+                "leases cannot be kept while the coordinator is unreachable: over TCP nobody can tell a dead \
+                 coordinator from a cut network, behind which others may get the devices",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// A channel that connects when first used.
     pub(crate) fn channel(&self, connect_timeout: Duration) -> Result<Channel, Error> {
         match self {

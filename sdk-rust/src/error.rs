@@ -23,6 +23,8 @@ pub enum ErrorKind {
     LeaseEnded,
     /// The holder can no longer prove that it holds the lease.
     LeaseLost,
+    /// The lease is paused and holds no devices now.
+    LeasePaused,
     /// There is no such lease or device.
     NotFound,
     /// Another live lease of the service has the name.
@@ -37,6 +39,8 @@ pub enum ErrorKind {
     PermissionDenied,
     /// The coordinator cannot be reached, or cannot serve now.
     Unavailable,
+    /// The coordinator failed so often that this client leaves it alone for a while.
+    CircuitOpen,
     /// No answer within the time given.
     DeadlineExceeded,
     /// A newer session of the same holder took over.
@@ -64,6 +68,8 @@ struct Parts {
     field: Option<String>,
     retry_after: Option<Duration>,
     request_id: Option<String>,
+    /// The connection was refused: nobody is there who could grant anything.
+    nobody_there: bool,
 }
 
 impl Error {
@@ -80,6 +86,7 @@ impl Error {
             field: None,
             retry_after: None,
             request_id: None,
+            nobody_there: false,
         }))
     }
 
@@ -103,6 +110,16 @@ impl Error {
         self
     }
 
+    pub(crate) fn with_nobody_there(mut self, nobody_there: bool) -> Self {
+        self.0.nobody_there = nobody_there;
+        self
+    }
+
+    /// The connection was refused: nobody is there who could grant anything.
+    pub(crate) fn is_nobody_there(&self) -> bool {
+        self.0.nobody_there
+    }
+
     /// What kind of failure it is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -110,7 +127,8 @@ impl Error {
     }
 
     /// The reason in UPPER_SNAKE, stable across releases, such as `NO_CAPACITY`. Reasons of the client itself are
-    /// `UNREACHABLE`, `DEADLINE_EXCEEDED`, `LEASE_LOST`, `CLIENT_CLOSED`, `INVALID_ENDPOINT` and `PROTOCOL`.
+    /// `UNREACHABLE`, `DEADLINE_EXCEEDED`, `CIRCUIT_OPEN`, `LEASE_LOST`, `LEASE_PAUSED`, `CLIENT_CLOSED`,
+    /// `INVALID_ENDPOINT`, `INVALID_SETTING`, `NEEDS_SOCKET` and `PROTOCOL`.
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.0.reason

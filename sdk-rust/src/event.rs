@@ -1,12 +1,17 @@
 //! Events as plain Rust values: facts that became durable, one batch for each revision.
 
-use std::{fmt, str::FromStr, time::SystemTime};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
 use gpulease_proto::v1;
 
 use crate::{
     convert,
     info::{Ask, EndReason, LeasedDevice, ParseNameError, Priority, named_enum},
+    notice::NoticeCause,
 };
 
 /// All events of one revision. No events: every event up to the revision was sent.
@@ -70,6 +75,16 @@ named_enum! {
         Kept = "KEPT",
         /// They no longer are.
         KeepDropped = "KEEP_DROPPED",
+        /// It was given notice, and is pausing.
+        Noticed = "NOTICED",
+        /// Its notice has other causes or another deadline.
+        NoticeChanged = "NOTICE_CHANGED",
+        /// Its notice is withdrawn, and it is active.
+        NoticeWithdrawn = "NOTICE_WITHDRAWN",
+        /// It gave its devices back, or lost them, and is paused.
+        Paused = "PAUSED",
+        /// It was granted again after a pause, and is active.
+        Resumed = "RESUMED",
     }
 }
 
@@ -93,16 +108,22 @@ pub struct LeaseEvent {
     pub priority: Priority,
     /// Requested: what it asks for of each device.
     pub ask: Option<Ask>,
-    /// Granted: the token of this grant.
+    /// Granted, resumed: the token of this grant.
     pub fencing_token: Option<u64>,
-    /// Granted: what it holds.
+    /// Granted, resumed: what it holds.
     pub devices: Vec<LeasedDevice>,
     /// Reclaiming, ended: why.
     pub end_reason: Option<EndReason>,
-    /// Reclaiming, ended, keep dropped: the same in words.
+    /// Reclaiming, ended, keep dropped, paused: the same in words.
     pub detail: String,
     /// Kept: the devices, by UUID.
     pub kept_devices: Vec<String>,
+    /// Noticed, notice changed, notice withdrawn: the notice's number.
+    pub notice_id: Option<u64>,
+    /// Noticed, notice changed: how long the holder had from this event on.
+    pub notice_remaining: Option<Duration>,
+    /// Noticed, notice changed: why.
+    pub notice_causes: Vec<NoticeCause>,
 }
 
 impl LeaseEvent {
@@ -121,6 +142,9 @@ impl LeaseEvent {
             end_reason: EndReason::from_wire(wire.end_reason),
             detail: wire.detail,
             kept_devices: wire.kept_devices,
+            notice_id: Some(wire.notice_id).filter(|notice_id| *notice_id > 0),
+            notice_remaining: wire.notice_remaining.and_then(convert::duration),
+            notice_causes: wire.notice_causes.into_iter().map(NoticeCause::from).collect(),
         })
     }
 }
@@ -138,6 +162,12 @@ named_enum! {
         Recovered = "RECOVERED",
         /// The part of it that a former lease left closed is open again.
         Opened = "OPENED",
+        /// No new grants on it.
+        Cordoned = "CORDONED",
+        /// Grants on it again.
+        Uncordoned = "UNCORDONED",
+        /// No new grants on it, and notices to its holders.
+        Draining = "DRAINING",
     }
 }
 
@@ -182,6 +212,12 @@ named_enum! {
         Recovered = "RECOVERED",
         /// It has a new boot id.
         Rebooted = "REBOOTED",
+        /// No new grants on it.
+        Cordoned = "CORDONED",
+        /// Grants on it again.
+        Uncordoned = "UNCORDONED",
+        /// No new grants on it, and notices to its holders.
+        Draining = "DRAINING",
     }
 }
 

@@ -1,56 +1,101 @@
-//! What the guard and the session share about one held lease: its token, until when it is provably held, and
-//! whether it is lost. Losing is final, and the first reason stands.
+//! What the guard and the session share about one held lease: its token, until when it is provably held, how it
+//! stands, and what it got done.
+//!
+//! | now | told | then | said |
+//! |---|---|---|---|
+//! | active | PAUSING | pausing, until its deadline | noticed |
+//! | pausing | PAUSING | pausing; another notice, cause or deadline | noticed, notice changed |
+//! | pausing | ACTIVE, same token | active | notice withdrawn |
+//! | active, pausing | PAUSED | paused | paused |
+//! | any | ACTIVE, greater token | active under that token | paused unless it was, resumed |
+//! | any | RECLAIMING, ENDED | over | ended |
+//! | any | validity over, deadline over | over | lost |
+//!
+//! Being over is final, and the first reason stands. What an older token tells is old and passed over.
 
 use std::{
-    fmt,
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{broadcast, watch};
 
 use crate::{
     error::{Error, ErrorKind},
-    info::{EndReason, LeaseInfo},
+    info::{LeaseInfo, LeaseState},
+    notice::Notice,
+    standing::{Change, Grant, LeaseStatus, LostReason},
 };
 
-/// Why a holder can no longer prove that it holds a lease.
+/// Changes kept for a reader that is slow: more than the six of a whole pause (noticed, changed, paused, resumed,
+/// uncertain, certain), five times over.
+pub(crate) const CHANGES_MAX: usize = 32;
+/// Two reports of one deadline that differ by less than this are the same one, told by messages that took longer.
+const DEADLINE_SLACK: Duration = Duration::from_secs(1);
+/// A moment that never comes.
+const NEVER: u64 = u64::MAX;
+
+/// Where a lease that is not over stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LostReason {
-    /// No renewal was answered for a whole TTL, counted from when the last good one was sent.
-    ValidityOver,
-    /// The coordinator ended it.
-    Ended {
-        /// Why, where the coordinator said so.
-        reason: Option<EndReason>,
-        /// The same in words.
-        detail: String,
-    },
-    /// Its fencing token is no longer the newest.
-    StaleToken,
-    /// A newer session of the same holder took over; the lease is that session's now.
-    SessionReplaced,
-    /// The client that renewed it was closed.
-    ClientClosed,
+enum Phase {
+    Active,
+    Pausing { notice: Notice, deadline: Duration },
+    Paused,
 }
 
-impl fmt::Display for LostReason {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ValidityOver => formatter.write_str("no renewal was answered for a whole TTL"),
-            Self::Ended { reason, detail } => {
-                let reason = reason.map_or("ENDED", EndReason::name);
-                write!(formatter, "the coordinator ended it: {reason} {detail}")
-            }
-            Self::StaleToken => formatter.write_str("its fencing token is no longer the newest"),
-            Self::SessionReplaced => {
-                formatter.write_str("a newer session of the same holder took over")
-            }
-            Self::ClientClosed => formatter.write_str("the client that renewed it was closed"),
+/// What is known of a lease and changes together.
+#[derive(Debug)]
+struct Facts {
+    info: LeaseInfo,
+    phase: Phase,
+    /// The notice that is being acknowledged: its holder has stopped, so its deadline loses nothing any more.
+    acknowledging: Option<u64>,
+    uncertain: bool,
+}
+
+/// Work done and not yet told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Work {
+    pub(crate) count: u64,
+    pub(crate) busy: Duration,
+}
+
+/// When the coordinator said something: surely not before the first, and surely not after the second moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    pub(crate) after: Duration,
+    pub(crate) before: Duration,
+}
+
+impl Told {
+    /// Said by itself: it is here now, and nobody knows how long it took.
+    pub(crate) fn now(now: Duration) -> Self {
+        Self { after: now, before: now }
+    }
+}
+
+/// What the coordinator says of a lease.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) fencing_token: u64,
+    pub(crate) state: LeaseState,
+    pub(crate) notice: Option<Notice>,
+    /// The lease itself, where it was told whole.
+    pub(crate) info: Option<Box<LeaseInfo>>,
+    pub(crate) told: Told,
+}
+
+impl Report {
+    pub(crate) fn whole(info: LeaseInfo, told: Told) -> Self {
+        Self {
+            fencing_token: info.fencing_token,
+            state: info.state,
+            notice: info.notice.clone(),
+            info: Some(Box::new(info)),
+            told,
         }
     }
 }
@@ -59,28 +104,61 @@ impl fmt::Display for LostReason {
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) id: u64,
-    info: Mutex<LeaseInfo>,
+    pub(crate) ttl: Duration,
+    /// It outlives its TTL while nobody is at the coordinator's socket.
+    pub(crate) keeps: bool,
+    facts: Mutex<Facts>,
     fencing_token: AtomicU64,
     /// On the client's clock, in nanoseconds: 2⁶⁴ of them are 584 years.
     valid_until_nanos: AtomicU64,
-    lost: OnceLock<LostReason>,
-    lost_notice: Notify,
+    /// Likewise: when the notice's deadline loses it.
+    deadline_nanos: AtomicU64,
+    /// Likewise: from when on it is uncertain.
+    uncertain_from_nanos: AtomicU64,
+    /// Nobody is at the coordinator's socket, and the lease outlives that.
+    unreachable: AtomicBool,
+    over: OnceLock<LostReason>,
+    /// Wakes whoever waits for a change and looks for itself.
+    changed: watch::Sender<()>,
+    changes: broadcast::Sender<Change>,
+    work: Mutex<Work>,
 }
 
 impl Held {
-    pub(crate) fn new(info: LeaseInfo, valid_until: Duration) -> Self {
-        Self {
-            id: info.id,
-            fencing_token: AtomicU64::new(info.fencing_token),
+    pub(crate) fn new(info: LeaseInfo, valid_until: Duration, keeps: bool, told: Told) -> Self {
+        let report = Report::whole(info.clone(), told);
+        let uncertain_from = told.after.saturating_add(info.ttl / 2).min(valid_until);
+        let facts = Facts { info, phase: Phase::Active, acknowledging: None, uncertain: false };
+        let held = Self {
+            id: facts.info.id,
+            ttl: facts.info.ttl,
+            keeps,
+            fencing_token: AtomicU64::new(facts.info.fencing_token),
             valid_until_nanos: AtomicU64::new(nanos(valid_until)),
-            info: Mutex::new(info),
-            lost: OnceLock::new(),
-            lost_notice: Notify::new(),
-        }
+            deadline_nanos: AtomicU64::new(NEVER),
+            uncertain_from_nanos: AtomicU64::new(nanos(uncertain_from)),
+            unreachable: AtomicBool::new(false),
+            facts: Mutex::new(facts),
+            over: OnceLock::new(),
+            changed: watch::channel(()).0,
+            changes: broadcast::channel(CHANGES_MAX).0,
+            work: Mutex::default(),
+        };
+        // A repeated request may find its lease in the middle of a pause.
+        held.observe(report);
+        held
     }
 
-    pub(crate) fn info(&self) -> MutexGuard<'_, LeaseInfo> {
-        self.info.lock().unwrap_or_else(PoisonError::into_inner)
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn info(&self) -> LeaseInfo {
+        self.facts().info.clone()
+    }
+
+    pub(crate) fn grant(&self) -> Grant {
+        self.facts().grant()
     }
 
     pub(crate) fn fencing_token(&self) -> u64 {
@@ -92,39 +170,239 @@ impl Held {
     }
 
     /// A renewal was answered. Answers may overtake each other, so validity only ever grows.
-    pub(crate) fn renewed(&self, fencing_token: u64, valid_until: Duration) {
+    pub(crate) fn renewed(&self, sent_at: Duration, valid_until: Duration) {
         self.valid_until_nanos.fetch_max(nanos(valid_until), Ordering::AcqRel);
-        if self.fencing_token.fetch_max(fencing_token, Ordering::AcqRel) < fencing_token {
-            self.info().fencing_token = fencing_token;
+        let uncertain_from = sent_at.saturating_add(self.ttl / 2).min(valid_until);
+        self.uncertain_from_nanos.fetch_max(nanos(uncertain_from), Ordering::AcqRel);
+        self.unreachable.store(false, Ordering::Release);
+        let mut facts = self.facts();
+        if std::mem::take(&mut facts.uncertain) {
+            self.say(Change::Certain);
         }
     }
 
-    pub(crate) fn lose(&self, reason: LostReason) {
-        tracing::warn!(lease_id = self.id, %reason, "lease lost");
-        if self.lost.set(reason).is_ok() {
-            self.lost_notice.notify_waiters();
+    /// A greater token without the lease: used from now on.
+    pub(crate) fn adopt_token(&self, fencing_token: u64) {
+        let mut facts = self.facts();
+        if facts.info.fencing_token < fencing_token {
+            facts.info.fencing_token = fencing_token;
+            self.fencing_token.store(fencing_token, Ordering::Release);
         }
+    }
+
+    /// Takes up what the coordinator says of a lease that is not over.
+    pub(crate) fn observe(&self, report: Report) {
+        let mut facts = self.facts();
+        if report.fencing_token < facts.info.fencing_token || self.over.get().is_some() {
+            return;
+        }
+        let (token, state, told) = (report.fencing_token, report.state, report.told);
+        let is_newer = token > facts.info.fencing_token;
+        if let Some(info) = report.info {
+            facts.info = *info;
+        }
+        facts.info.fencing_token = token;
+        self.fencing_token.store(token, Ordering::Release);
+        let mut said = Vec::new();
+        if is_newer {
+            facts.begin_anew(state, &mut said);
+        }
+        facts.proceed(state, report.notice, told, &mut said);
+        facts.info.state = state;
+        self.deadline_nanos.store(facts.deadline_nanos(), Ordering::Release);
+        for change in said {
+            tracing::debug!(lease_id = self.id, ?change, "lease changed");
+            self.say(change);
+        }
+    }
+
+    fn say(&self, change: Change) {
+        // Without a reader there is nobody to tell.
+        let _ = self.changes.send(change);
+        self.changed.send_replace(());
+    }
+
+    /// It is over.
+    pub(crate) fn lose(&self, reason: LostReason) {
+        let facts = self.facts();
+        if self.over.set(reason.clone()).is_ok() {
+            if reason != LostReason::released() {
+                tracing::warn!(lease_id = self.id, %reason, "lease lost");
+            }
+            self.say(reason.into());
+        }
+        drop(facts);
+    }
+
+    /// What the coordinator last told of it, when it ends.
+    pub(crate) fn set_info(&self, info: LeaseInfo) {
+        self.facts().info = info;
     }
 
     /// Why it is lost, if it is: said, or by the clock alone.
     pub(crate) fn lost_at(&self, now: Duration) -> Option<LostReason> {
-        let by_time = || (now >= self.valid_until()).then_some(LostReason::ValidityOver);
-        self.lost.get().cloned().or_else(by_time)
+        self.over.get().cloned().or_else(|| self.lost_by_time(now))
+    }
+
+    /// Why it is lost by the clock alone.
+    pub(crate) fn lost_by_time(&self, now: Duration) -> Option<LostReason> {
+        let now = nanos(now);
+        if self.unreachable.load(Ordering::Acquire) {
+            None
+        } else if now >= self.valid_until_nanos.load(Ordering::Acquire) {
+            Some(LostReason::ValidityOver)
+        } else if now >= self.deadline_nanos.load(Ordering::Acquire) {
+            Some(LostReason::NoticeOver)
+        } else {
+            None
+        }
     }
 
     pub(crate) fn is_lost_at(&self, now: Duration) -> bool {
-        self.lost.get().is_some() || now >= self.valid_until()
+        self.over.get().is_some() || self.lost_by_time(now).is_some()
     }
 
-    /// Waits until it is lost.
-    pub(crate) async fn lost(&self) -> LostReason {
-        loop {
-            let notice = self.lost_notice.notified();
-            if let Some(reason) = self.lost.get() {
-                return reason.clone();
-            }
-            notice.await;
+    pub(crate) fn is_uncertain_at(&self, now: Duration) -> bool {
+        nanos(now) >= self.uncertain_from_nanos.load(Ordering::Acquire)
+    }
+
+    /// Nobody is at the coordinator's socket, or somebody is again. Only a lease that keeps takes note.
+    pub(crate) fn set_unreachable(&self, unreachable: bool) {
+        if self.keeps {
+            self.unreachable.store(unreachable, Ordering::Release);
         }
+    }
+
+    /// Says once that it became uncertain.
+    pub(crate) fn look(&self, now: Duration) {
+        let mut facts = self.facts();
+        if self.is_uncertain_at(now) && !facts.uncertain {
+            facts.uncertain = true;
+            self.say(Change::Uncertain { remaining: self.valid_until().saturating_sub(now) });
+        }
+    }
+
+    /// When it changes next by the clock alone; `None`: only when somebody says something.
+    pub(crate) fn next_moment(&self, now: Duration) -> Option<Duration> {
+        [&self.uncertain_from_nanos, &self.deadline_nanos, &self.valid_until_nanos]
+            .into_iter()
+            .map(|moment| moment.load(Ordering::Acquire))
+            .filter(|moment| *moment > nanos(now) && *moment < NEVER)
+            .min()
+            .map(Duration::from_nanos)
+    }
+
+    pub(crate) fn status_at(&self, now: Duration) -> LeaseStatus {
+        if let Some(reason) = self.lost_at(now) {
+            return reason.into();
+        }
+        match &self.facts().phase {
+            Phase::Pausing { notice, deadline } => LeaseStatus::Pausing(at(notice, *deadline, now)),
+            Phase::Paused => LeaseStatus::Paused,
+            Phase::Active if self.is_uncertain_at(now) => {
+                LeaseStatus::Uncertain { remaining: self.valid_until().saturating_sub(now) }
+            }
+            Phase::Active => LeaseStatus::Active,
+        }
+    }
+
+    /// For how long it is provably held.
+    pub(crate) fn remaining_at(&self, now: Duration) -> Duration {
+        if self.is_lost_at(now) {
+            return Duration::ZERO;
+        }
+        let deadline = Duration::from_nanos(self.deadline_nanos.load(Ordering::Acquire));
+        self.valid_until().min(deadline).saturating_sub(now)
+    }
+
+    /// `Ok` while its devices may be used.
+    pub(crate) fn check_at(&self, now: Duration) -> Result<(), Error> {
+        if let Some(reason) = self.lost_at(now) {
+            return Err(self.lost_error(&reason));
+        }
+        let facts = self.facts();
+        if facts.phase == Phase::Paused || facts.acknowledging.is_some() {
+            return Err(self.paused_error());
+        }
+        Ok(())
+    }
+
+    /// The notice is being acknowledged, or no longer is.
+    pub(crate) fn set_acknowledging(&self, notice_id: Option<u64>) {
+        let mut facts = self.facts();
+        facts.acknowledging = notice_id;
+        self.deadline_nanos.store(facts.deadline_nanos(), Ordering::Release);
+    }
+
+    /// Calls `look` now and after every change until it finds something.
+    pub(crate) async fn until<T>(&self, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            if let Some(found) = look(self) {
+                return found;
+            }
+            // An error would mean that the sender is gone, and `self` holds it.
+            let _ = changed.changed().await;
+        }
+    }
+
+    /// Why it is over, where somebody or the keep-alive has said so.
+    pub(crate) fn over(&self) -> Option<LostReason> {
+        self.over.get().cloned()
+    }
+
+    /// Whether the coordinator said that it is over and left nothing closed: there is nothing to give back.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.facts().info.state == LeaseState::Ended
+    }
+
+    /// Waits until it is over.
+    pub(crate) async fn lost(&self) -> LostReason {
+        self.until(Self::over).await
+    }
+
+    /// The changes from now on, and what is to be said first of a lease that is not plainly active.
+    pub(crate) fn subscribe(&self, now: Duration) -> (Option<Change>, broadcast::Receiver<Change>) {
+        let facts = self.facts();
+        let changes = self.changes.subscribe();
+        let first = match (self.over.get(), &facts.phase) {
+            (Some(reason), _) => Some(reason.clone().into()),
+            (None, Phase::Pausing { notice, deadline }) => {
+                Some(Change::Noticed(at(notice, *deadline, now)))
+            }
+            (None, Phase::Paused) => Some(Change::Paused),
+            (None, Phase::Active) => None,
+        };
+        (first, changes)
+    }
+
+    /// The notice to answer, if one stands.
+    pub(crate) fn notice_at(&self, now: Duration) -> Option<Notice> {
+        match &self.facts().phase {
+            Phase::Pausing { notice, deadline } => Some(at(notice, *deadline, now)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.facts().phase == Phase::Paused
+    }
+
+    pub(crate) fn add_work(&self, work: Work) {
+        let mut sum = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        sum.count = sum.count.saturating_add(work.count);
+        sum.busy = sum.busy.saturating_add(work.busy);
+    }
+
+    pub(crate) fn has_work(&self) -> bool {
+        *self.work.lock().unwrap_or_else(PoisonError::into_inner) != Work::default()
+    }
+
+    /// The work that was not told yet, to be told now.
+    pub(crate) fn take_work(&self) -> Option<Work> {
+        let mut sum = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(std::mem::take(&mut *sum)).filter(|work| *work != Work::default())
     }
 
     pub(crate) fn lost_error(&self, reason: &LostReason) -> Error {
@@ -134,6 +412,97 @@ impl Held {
         );
         Error::new(ErrorKind::LeaseLost, "LEASE_LOST", message)
     }
+
+    pub(crate) fn paused_error(&self) -> Error {
+        let message = format!(
+            "lease {} is paused and holds no devices now: wait for its resume before using any",
+            self.id
+        );
+        Error::new(ErrorKind::LeasePaused, "LEASE_PAUSED", message)
+    }
+}
+
+impl Facts {
+    fn grant(&self) -> Grant {
+        Grant { fencing_token: self.info.fencing_token, devices: self.info.devices.clone() }
+    }
+
+    fn deadline_nanos(&self) -> u64 {
+        match &self.phase {
+            Phase::Pausing { deadline, .. } if self.acknowledging.is_none() => nanos(*deadline),
+            _ => NEVER,
+        }
+    }
+
+    /// A new grant: whatever was held before is gone, be it that nobody said so meanwhile.
+    fn begin_anew(&mut self, state: LeaseState, said: &mut Vec<Change>) {
+        self.acknowledging = None;
+        if self.phase != Phase::Paused {
+            said.push(Change::Paused);
+        }
+        if state.holds() {
+            self.phase = Phase::Active;
+            said.push(Change::Resumed(self.grant()));
+        } else {
+            self.phase = Phase::Paused;
+        }
+    }
+
+    /// The same grant, as it stands now.
+    fn proceed(
+        &mut self,
+        state: LeaseState,
+        notice: Option<Notice>,
+        told: Told,
+        said: &mut Vec<Change>,
+    ) {
+        match (&self.phase, state, notice) {
+            (Phase::Active | Phase::Pausing { .. }, LeaseState::Pausing, Some(notice)) => {
+                self.notice(notice, told, said);
+            }
+            (Phase::Pausing { .. }, LeaseState::Active, _) => {
+                (self.phase, self.acknowledging) = (Phase::Active, None);
+                said.push(Change::NoticeWithdrawn);
+            }
+            (Phase::Active | Phase::Pausing { .. }, LeaseState::Paused, _) => {
+                (self.phase, self.acknowledging) = (Phase::Paused, None);
+                said.push(Change::Paused);
+            }
+            // Nothing new; or PAUSED and told of a time before it.
+            _ => {}
+        }
+    }
+
+    fn notice(&mut self, notice: Notice, told: Told, said: &mut Vec<Change>) {
+        let earliest = told.after.saturating_add(notice.remaining);
+        let latest = told.before.saturating_add(notice.remaining);
+        let known = match &self.phase {
+            Phase::Pausing { notice: known, deadline } if known.id == notice.id => {
+                Some((known.clone(), *deadline))
+            }
+            _ => None,
+        };
+        let Some((known, before)) = known else {
+            self.acknowledging = None;
+            said.push(Change::Noticed(notice.clone()));
+            self.phase = Phase::Pausing { notice, deadline: latest };
+            return;
+        };
+        let deadline = before.clamp(earliest, latest);
+        let changed = deadline.abs_diff(before) > DEADLINE_SLACK
+            || known.causes != notice.causes
+            || known.extension_max != notice.extension_max;
+        if changed {
+            said.push(Change::NoticeChanged(notice.clone()));
+        }
+        let deadline = if changed { deadline } else { before.min(latest) };
+        self.phase = Phase::Pausing { notice, deadline };
+    }
+}
+
+/// The notice with what is left of it now.
+fn at(notice: &Notice, deadline: Duration, now: Duration) -> Notice {
+    Notice { remaining: deadline.saturating_sub(now), ..notice.clone() }
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -8,7 +8,11 @@ use std::{
 
 use gpulease_proto::v1;
 
-use crate::{convert, request::Constraints};
+use crate::{
+    convert,
+    notice::{Notice, Preemptible, Process},
+    request::Constraints,
+};
 
 /// A text that names none of the values that were possible.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -138,6 +142,12 @@ impl LeaseState {
     pub fn holds(self) -> bool {
         matches!(self, Self::Active | Self::Pausing)
     }
+
+    /// Whether a lease in this state was granted and is not over: it is renewed, devices or not.
+    #[must_use]
+    pub fn is_kept(self) -> bool {
+        self.holds() || self == Self::Paused
+    }
 }
 
 /// What a lease takes of each of its devices.
@@ -259,6 +269,18 @@ pub struct LeaseInfo {
     pub expected_duration: Option<Duration>,
     /// The longest it may live after its grant.
     pub lifetime_max: Option<Duration>,
+    /// How it may be preempted.
+    pub preemptible: Preemptible,
+    /// No notice before it has held its devices this long.
+    pub minimum_hold: Duration,
+    /// While pausing: what it was asked.
+    pub notice: Option<Notice>,
+    /// The process that uses its devices, where it was declared.
+    pub process: Option<Process>,
+    /// How often it was preempted.
+    pub preemptions: u32,
+    /// How long its holder took to answer the last notice it acknowledged.
+    pub pause_took: Option<Duration>,
 }
 
 impl From<v1::Lease> for LeaseInfo {
@@ -290,6 +312,12 @@ impl From<v1::Lease> for LeaseInfo {
             closed_devices: wire.closed_devices,
             expected_duration: wire.expected_duration.and_then(convert::duration),
             lifetime_max: wire.lifetime_max.and_then(convert::duration),
+            preemptible: Preemptible::from_wire(wire.preemptible).unwrap_or(Preemptible::Never),
+            minimum_hold: wire.minimum_hold.and_then(convert::duration).unwrap_or_default(),
+            notice: wire.notice.map(Notice::from),
+            process: wire.process.map(Process::from),
+            preemptions: wire.preemptions,
+            pause_took: wire.pause_took.and_then(convert::duration),
         }
     }
 }
@@ -332,7 +360,7 @@ pub struct LeaseDetail {
 }
 
 /// A lease after a renewal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Renewed {
     /// Which lease.
@@ -341,6 +369,12 @@ pub struct Renewed {
     pub fencing_token: u64,
     /// How long it now lives, counted from when the renewal was sent: a lower bound.
     pub remaining: Duration,
+    /// Where it stands; `None`: the coordinator did not say.
+    pub state: Option<LeaseState>,
+    /// While pausing: the notice to answer.
+    pub notice: Option<Notice>,
+    /// The lease as it is, where the token given was not its newest: it was resumed, perhaps on other devices.
+    pub resumed: Option<Box<LeaseInfo>>,
 }
 
 impl From<v1::RenewResponse> for Renewed {
@@ -349,6 +383,9 @@ impl From<v1::RenewResponse> for Renewed {
             lease_id: wire.lease_id,
             fencing_token: wire.fencing_token,
             remaining: wire.remaining.and_then(convert::duration).unwrap_or_default(),
+            state: LeaseState::from_wire(wire.state),
+            notice: wire.notice.map(Notice::from),
+            resumed: wire.resumed.map(|lease| Box::new(lease.into())),
         }
     }
 }

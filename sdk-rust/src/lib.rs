@@ -20,38 +20,56 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod acquired;
 mod book;
+mod breaker;
 mod builder;
+mod changes;
 mod client;
 mod clock;
 mod convert;
+mod counters;
 mod device;
 mod endpoint;
+mod environment;
 mod error;
 mod event;
 mod events;
+mod explain;
 mod held;
 mod info;
 mod keepalive;
 mod lease;
 mod link;
 mod metrics;
+mod notice;
+#[cfg(feature = "opentelemetry")]
+mod opentelemetry;
+mod operator;
+mod pauses;
 mod pending;
 mod refusal;
 mod request;
 mod resume;
 mod retry;
 mod session;
+mod shared;
+mod standing;
 mod state;
 mod status;
+mod trace;
 mod unary;
 
 #[cfg(test)]
 mod tests;
 
+pub use acquired::{Acquired, CpuReason, DeviceKind};
+pub use breaker::{BreakerSettings, BreakerState};
 pub use builder::ClientBuilder;
+pub use changes::LeaseChanges;
 pub use client::Client;
-pub use device::{ComputeCapability, DeviceInfo, DeviceState};
+pub use counters::Counters;
+pub use device::{ComputeCapability, Cordon, DeviceInfo, DeviceProcess, DeviceState};
 pub use endpoint::ENDPOINT_DEFAULT;
 pub use error::{Error, ErrorKind};
 pub use event::{
@@ -59,12 +77,17 @@ pub use event::{
     NodeEventKind,
 };
 pub use events::EventStream;
-pub use held::LostReason;
+pub use explain::{BlockingLease, Exclusion, Explanation, Granted, Waiting};
 pub use info::{
     Ask, EndReason, LeaseDetail, LeaseFact, LeaseInfo, LeaseState, LeasedDevice, ParseNameError,
     Priority, Renewed,
 };
 pub use lease::Lease;
 pub use metrics::{Sample, SampleBatch, SampleStream};
-pub use request::{Constraints, LeaseFilter, LeaseRequest, Listing};
+pub use notice::{Notice, NoticeCause, Preemptible, Process};
+pub use operator::{Drained, ProcessFilter, Target};
+pub use pauses::{PauseHandler, PauseReason, Stint, Turn};
+pub use request::{Constraints, LeaseFilter, LeaseRequest, Listing, WhileUnreachable};
+pub use shared::{set_shared, shared};
+pub use standing::{Change, Grant, LeaseStatus, LostReason};
 pub use status::Status;

@@ -15,14 +15,16 @@ use gpulease_proto::v1::{
 };
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::{Request, Streaming};
 
 use crate::{
     error::{Error, ErrorKind},
-    held::LostReason,
+    held::Told,
     retry::Backoff,
     session::Shared,
+    standing::LostReason,
     state::{LINK_CAPACITY, Link},
+    unary::TRACE_PARENT,
 };
 
 /// How long a coordinator may take for its welcome, twice what a restart with 100,000 leases needs and more.
@@ -76,6 +78,7 @@ async fn keep_stream(shared: &Shared) {
 
 /// One stream, from its opening to its end.
 async fn open_and_read(shared: &Shared, backoff: &mut Backoff) -> End {
+    let asked_at = shared.clock.now();
     let opened = timeout(WELCOME_MAX, open(shared)).await.unwrap_or_else(|_| {
         let message = format!("the coordinator sent no welcome within {WELCOME_MAX:?}");
         Err(Error::new(ErrorKind::Unavailable, "UNREACHABLE", message))
@@ -88,7 +91,7 @@ async fn open_and_read(shared: &Shared, backoff: &mut Backoff) -> End {
         }
     };
     backoff.reset();
-    shared.resume(link, welcome);
+    shared.resume(link, welcome, asked_at);
     let end = read(shared, &mut messages).await;
     shared.state().unlink();
     end
@@ -109,7 +112,11 @@ async fn open(
     link.try_send(first).map_err(|_| Error::protocol("the stream has no room for a hello"))?;
     let mut client = LeaseServiceClient::new(shared.channel.clone())
         .max_decoding_message_size(MESSAGE_MAX_BYTES);
-    let mut messages = client.session(ReceiverStream::new(outgoing)).await?.into_inner();
+    let mut request = Request::new(ReceiverStream::new(outgoing));
+    if let Some(trace_parent) = shared.trace.current().and_then(|text| text.parse().ok()) {
+        request.metadata_mut().insert(TRACE_PARENT, trace_parent);
+    }
+    let mut messages = client.session(request).await?.into_inner();
     let answer = messages.message().await?.and_then(|message| message.body);
     match answer {
         Some(session_response::Body::Welcome(welcome)) => Ok((link, welcome, messages)),
@@ -176,16 +183,22 @@ impl Shared {
         }
     }
 
-    fn resume(&self, link: Link, welcome: v1::SessionWelcome) {
+    fn resume(&self, link: Link, welcome: v1::SessionWelcome, asked_at: Duration) {
         tracing::debug!(version = %welcome.version, leases = welcome.leases.len(), "session open");
+        self.breaker.reached();
         let now = self.clock.now();
-        self.state().resume(link, welcome.leases, now);
+        let told = Told { after: asked_at, before: now };
+        self.state().resume(link, welcome.leases, told, now);
         self.attention.notify_one();
     }
 
     fn open_failed(&self, error: &Error) {
         let now = self.clock.now();
-        let deliveries = self.state().open_failed(error, now);
+        self.breaker.failed(error, now);
+        let mut state = self.state();
+        let deliveries = state.open_failed(error, now);
+        self.call_keepalive(&state);
+        drop(state);
         self.deliver(deliveries);
     }
 

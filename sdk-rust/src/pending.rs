@@ -5,10 +5,23 @@ use std::{sync::Arc, time::Duration};
 use gpulease_proto::v1::{self, session_request::Body};
 use tokio::sync::oneshot;
 
-use crate::{error::Error, held::Held, info::LeaseInfo};
+use crate::{
+    convert,
+    error::Error,
+    held::{Held, Work},
+    info::LeaseInfo,
+};
 
-/// An acquire is not repeated for longer than its wait and this: the seeds' request timeout.
-pub(crate) const ANSWER_GRACE: Duration = Duration::from_secs(15);
+/// How long an acquire goes on, and what becomes of its lease.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AcquireTerms {
+    /// The lease outlives its TTL while nobody is at the coordinator's socket.
+    pub(crate) keeps: bool,
+    /// When its wait is over.
+    pub(crate) wait_until: Duration,
+    /// After this it is not repeated any more.
+    pub(crate) deadline: Duration,
+}
 
 /// What a caller of acquire is told.
 #[derive(Debug)]
@@ -23,14 +36,14 @@ pub(crate) enum Answer {
     GaveUp(Error),
 }
 
-/// What a caller of release is told.
-pub(crate) type Released = Result<Box<LeaseInfo>, Error>;
+/// What a caller of release, acknowledge or extend is told: the lease as it is then.
+pub(crate) type Answered = Result<Box<LeaseInfo>, Error>;
 
 /// An answer on its way out of the session's lock.
 #[derive(Debug)]
 pub(crate) enum Delivery {
     Acquire(oneshot::Sender<Answer>, Answer),
-    Release(oneshot::Sender<Released>, Released),
+    Lease(oneshot::Sender<Answered>, Answered),
 }
 
 /// A request for a lease.
@@ -45,26 +58,76 @@ pub(crate) struct PendingAcquire {
     pub(crate) sent_at: Option<Duration>,
     /// How long it had waited when the coordinator first said so after that.
     pub(crate) waited_before: Option<Duration>,
-    /// After this it is not repeated any more.
-    pub(crate) deadline: Duration,
+    pub(crate) terms: AcquireTerms,
     /// How often the session failed to open since it was made.
     pub(crate) failures: u32,
 }
 
-/// A release.
+/// What can be done with a held lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    /// Give it back.
+    Release,
+    /// Answer this notice.
+    Acknowledge(u64),
+    /// Ask for more time to answer this notice.
+    Extend(u64, Duration),
+}
+
+/// Something that is done with a held lease.
 #[derive(Debug)]
-pub(crate) struct PendingRelease {
+pub(crate) struct PendingVerb {
+    pub(crate) verb: Verb,
     pub(crate) lease_id: u64,
     pub(crate) fencing_token: Option<u64>,
     /// `None`: nobody waits for the outcome.
-    pub(crate) answer: Option<oneshot::Sender<Released>>,
+    pub(crate) answer: Option<oneshot::Sender<Answered>>,
+    /// When it was last put on a stream.
+    pub(crate) sent_at: Duration,
     pub(crate) failures: u32,
+}
+
+impl PendingVerb {
+    pub(crate) fn new(verb: Verb, lease_id: u64, fencing_token: Option<u64>) -> Self {
+        let (answer, sent_at, failures) = (None, Duration::ZERO, 0);
+        Self { verb, lease_id, fencing_token, answer, sent_at, failures }
+    }
+
+    fn message(&self) -> Body {
+        let (service, holder) = <(String, String)>::default();
+        let (lease_id, fencing_token) = (self.lease_id, self.fencing_token.unwrap_or_default());
+        match self.verb {
+            Verb::Release => Body::Release(v1::ReleaseRequest {
+                lease_id,
+                fencing_token: self.fencing_token,
+                service,
+                holder,
+            }),
+            Verb::Acknowledge(notice_id) => Body::Acknowledge(v1::AcknowledgeRequest {
+                lease_id,
+                fencing_token,
+                notice_id,
+                service,
+                holder,
+            }),
+            Verb::Extend(notice_id, by) => Body::ExtendNotice(v1::ExtendNoticeRequest {
+                lease_id,
+                fencing_token,
+                notice_id,
+                extension: Some(convert::wire_duration(by)),
+                service,
+                holder,
+            }),
+        }
+    }
 }
 
 /// A message of renewals.
 #[derive(Debug)]
 pub(crate) struct PendingRenewal {
     pub(crate) lease_ids: Vec<u64>,
+    /// The work that it tells, by lease.
+    pub(crate) worked: Vec<(u64, Work)>,
     pub(crate) sent_at: Duration,
 }
 
@@ -72,7 +135,7 @@ pub(crate) struct PendingRenewal {
 #[derive(Debug)]
 pub(crate) enum Pending {
     Acquire(PendingAcquire),
-    Release(PendingRelease),
+    Verb(PendingVerb),
     Renewal(PendingRenewal),
 }
 
@@ -81,7 +144,7 @@ impl PendingAcquire {
     /// ask not to wait at all.
     fn wait_left(&self, now: Duration) -> Option<prost_types::Duration> {
         let asked = self.request.wait.filter(|wait| wait.seconds > 0 || wait.nanos > 0)?;
-        let left = self.deadline.saturating_sub(ANSWER_GRACE).saturating_sub(now);
+        let left = self.terms.wait_until.saturating_sub(now);
         let left = left.max(Duration::from_millis(1));
         Some(prost_types::Duration::try_from(left).unwrap_or(asked))
     }
@@ -109,12 +172,10 @@ impl Pending {
                 acquire.waited_before = None;
                 Some(Body::Acquire(request))
             }
-            Self::Release(release) => Some(Body::Release(v1::ReleaseRequest {
-                lease_id: release.lease_id,
-                fencing_token: release.fencing_token,
-                service: String::new(),
-                holder: String::new(),
-            })),
+            Self::Verb(verb) => {
+                verb.sent_at = now;
+                Some(verb.message())
+            }
             Self::Renewal(_) => None,
         }
     }
@@ -124,11 +185,11 @@ impl Pending {
         match self {
             Self::Acquire(acquire) => {
                 acquire.failures += 1;
-                acquire.failures >= failures_max || now >= acquire.deadline
+                acquire.failures >= failures_max || now >= acquire.terms.deadline
             }
-            Self::Release(release) => {
-                release.failures += 1;
-                release.failures >= failures_max
+            Self::Verb(verb) => {
+                verb.failures += 1;
+                verb.failures >= failures_max
             }
             Self::Renewal(_) => true,
         }
@@ -141,8 +202,8 @@ impl Pending {
                 let error = error.clone().with_request_id(&acquire.request.request_id);
                 acquire.answer.map(|answer| Delivery::Acquire(answer, Answer::GaveUp(error)))
             }
-            Self::Release(release) => {
-                release.answer.map(|answer| Delivery::Release(answer, Err(error.clone())))
+            Self::Verb(verb) => {
+                verb.answer.map(|answer| Delivery::Lease(answer, Err(error.clone())))
             }
             Self::Renewal(_) => None,
         }
@@ -160,7 +221,11 @@ mod tests {
             lease_id: None,
             sent_at: Some(Duration::from_secs(100)),
             waited_before: waited_before_seconds.map(Duration::from_secs),
-            deadline: Duration::MAX,
+            terms: AcquireTerms {
+                keeps: false,
+                wait_until: Duration::MAX,
+                deadline: Duration::MAX,
+            },
             failures: 0,
         };
         let counts_from = acquire.counts_from(Duration::from_secs(waited_seconds));

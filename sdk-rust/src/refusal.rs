@@ -1,6 +1,6 @@
 //! From the wire's refusals to [`Error`]: gRPC statuses with their details, and the same inside a session.
 
-use std::{collections::BTreeMap, error::Error as _, time::Duration};
+use std::{collections::BTreeMap, error::Error as _, io, time::Duration};
 
 use gpulease_proto::v1;
 use tonic::{Code, Status, TimeoutExpired};
@@ -85,15 +85,20 @@ fn is_transport_failure(status: &Status) -> bool {
 
 fn unreachable(status: &Status) -> Error {
     let mut cause: &dyn std::error::Error = status;
+    let mut nobody_there = false;
     while let Some(deeper) = cause.source() {
         cause = deeper;
         if cause.is::<TimeoutExpired>() {
             let message = "the coordinator did not answer in time";
             return Error::new(ErrorKind::DeadlineExceeded, "DEADLINE_EXCEEDED", message);
         }
+        // Only these say that no process listens there; whatever else failed may have failed on this side.
+        nobody_there |= cause.downcast_ref::<io::Error>().is_some_and(|error| {
+            matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+        });
     }
     let message = format!("{CANNOT_BE_REACHED}{cause}");
-    Error::new(ErrorKind::Unavailable, UNREACHABLE, message)
+    Error::new(ErrorKind::Unavailable, UNREACHABLE, message).with_nobody_there(nobody_there)
 }
 
 fn kind_of_reason(reason: &str) -> Option<ErrorKind> {

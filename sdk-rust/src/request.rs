@@ -1,6 +1,6 @@
 //! What a caller asks for: the request for a lease, its constraints, and the filter of a list.
 //!
-//! Nothing is checked here beyond what the types say; the coordinator checks and names the field at fault.
+//! Only what the coordinator cannot know is checked here; the rest it checks itself, and names the field at fault.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,11 +9,29 @@ use gpulease_proto::v1;
 use crate::{
     convert,
     device::ComputeCapability,
+    endpoint::{Endpoint, needs_socket},
+    error::{Error, ErrorKind},
     info::{LeaseState, Priority},
+    notice::Preemptible,
+    trace,
 };
 
-/// How long a request waits unless it says otherwise.
-const WAIT_DEFAULT: Duration = Duration::from_secs(15);
+/// What becomes of a lease while nobody is at the coordinator's endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WhileUnreachable {
+    /// It is lost when its validity is over. The default, and the only way over a network.
+    #[default]
+    Stop,
+    /// It stays uncertain for as long as connections to the coordinator's Unix socket are refused, so that an upgrade of
+    /// the coordinator need not end the work: a coordinator that is gone grants nothing, and gives every lease its full
+    /// TTL when it returns. One that answers, or hangs, is there: then the validity counts.
+    Keep,
+}
+
+impl WhileUnreachable {
+    pub(crate) const NAMES: &[(&str, Self)] = &[("stop", Self::Stop), ("keep", Self::Keep)];
+}
 
 /// Which devices and nodes will do. The default excludes nothing.
 ///
@@ -110,10 +128,40 @@ pub struct LeaseRequest {
     priority: Priority,
     name: Option<String>,
     ttl: Option<Duration>,
-    wait: Duration,
+    wait: Option<Duration>,
     expected_duration: Option<Duration>,
     lifetime_max: Option<Duration>,
     request_id: Option<String>,
+    preemptible: Option<Preemptible>,
+    minimum_hold: Option<Duration>,
+    process: Declared,
+    trace_parent: Option<String>,
+    while_unreachable: Option<WhileUnreachable>,
+}
+
+/// Which process will use the devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Declared {
+    /// This one, where the coordinator can see it.
+    Own,
+    None,
+    Given(u32),
+}
+
+/// What a client adds to a request.
+pub(crate) struct Terms<'a> {
+    pub(crate) endpoint: &'a str,
+    pub(crate) is_socket: bool,
+    pub(crate) wait: Duration,
+    pub(crate) while_unreachable: WhileUnreachable,
+    pub(crate) trace_parent: Option<String>,
+}
+
+/// A request that is ready to be sent.
+pub(crate) struct Prepared {
+    pub(crate) message: v1::AcquireRequest,
+    pub(crate) wait: Duration,
+    pub(crate) keeps: bool,
 }
 
 impl LeaseRequest {
@@ -124,10 +172,15 @@ impl LeaseRequest {
             priority: Priority::Normal,
             name: None,
             ttl: None,
-            wait: WAIT_DEFAULT,
+            wait: None,
             expected_duration: None,
             lifetime_max: None,
             request_id: None,
+            preemptible: None,
+            minimum_hold: None,
+            process: Declared::Own,
+            trace_parent: None,
+            while_unreachable: None,
         }
     }
 
@@ -182,9 +235,10 @@ impl LeaseRequest {
         self
     }
 
-    /// How long to wait for devices; zero: an answer now. Default: 15 s.
+    /// How long to wait for devices; zero: an answer now. Default: the client's
+    /// [`request_timeout`](crate::ClientBuilder::request_timeout), 15 s.
     pub fn wait(mut self, wait: Duration) -> Self {
-        self.wait = wait;
+        self.wait = Some(wait);
         self
     }
 
@@ -213,14 +267,64 @@ impl LeaseRequest {
         self
     }
 
-    /// The longest wait that is asked for.
-    pub(crate) fn wait_max(&self) -> Duration {
-        self.wait
+    /// How it may be preempted. Default: never.
+    pub fn preemptible(mut self, preemptible: Preemptible) -> Self {
+        self.preemptible = Some(preemptible);
+        self
+    }
+
+    /// No notice before it has held its devices this long; counts anew at each grant. Default: 0, at most 24 h.
+    pub fn minimum_hold(mut self, minimum: Duration) -> Self {
+        self.minimum_hold = Some(minimum);
+        self
+    }
+
+    /// The process that will use the devices, itself and everything it starts. Over the coordinator's Unix socket the
+    /// default is this process; over TCP none can be declared.
+    pub fn declare_process(mut self, pid: u32) -> Self {
+        self.process = Declared::Given(pid);
+        self
+    }
+
+    /// Declares no process: nobody can tell then whether a holder that is gone still uses the devices.
+    pub fn declare_no_process(mut self) -> Self {
+        self.process = Declared::None;
+        self
+    }
+
+    /// The trace that the request belongs to, as a W3C `traceparent`. Default: the client's
+    /// [`trace_context`](crate::ClientBuilder::trace_context).
+    pub fn trace_parent(mut self, trace_parent: impl Into<String>) -> Self {
+        self.trace_parent = Some(trace_parent.into());
+        self
+    }
+
+    /// What becomes of the lease while nobody is at the coordinator's endpoint. Default: the client's
+    /// [`while_unreachable`](crate::ClientBuilder::while_unreachable).
+    pub fn while_unreachable(mut self, policy: WhileUnreachable) -> Self {
+        self.while_unreachable = Some(policy);
+        self
+    }
+
+    /// How long it waits, where the client's default is this.
+    pub(crate) fn wait_or(&self, default: Duration) -> Duration {
+        self.wait.unwrap_or(default)
     }
 
     /// The message, with a request id of its own where the caller gave none. Service and holder are the session's.
-    pub(crate) fn into_wire(self) -> v1::AcquireRequest {
-        v1::AcquireRequest {
+    pub(crate) fn prepare(self, terms: Terms<'_>) -> Result<Prepared, Error> {
+        let policy = self.while_unreachable.unwrap_or(terms.while_unreachable);
+        terms.endpoint.parse::<Endpoint>()?.allows(policy)?;
+        let process = self.process.on_wire(&terms)?;
+        let given = self.trace_parent.as_deref();
+        if let Some(text) = given.filter(|text| !trace::is_trace_parent(text)) {
+            let message = format!("trace parent {text:?} is no W3C traceparent, such as 00-…-…-01");
+            return Err(Error::new(ErrorKind::InvalidArgument, "INVALID_FIELD", message)
+                .with_field(Some("trace_parent".to_owned())));
+        }
+        let wait = self.wait.unwrap_or(terms.wait);
+        let preemptible = self.preemptible.map_or(0, Preemptible::to_wire);
+        let message = v1::AcquireRequest {
             service: String::new(),
             holder: String::new(),
             request_id: self.request_id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string()),
@@ -229,13 +333,33 @@ impl LeaseRequest {
             constraints: self.constraints.map(v1::Constraints::from),
             priority: self.priority.to_wire(),
             ttl: self.ttl.map(convert::wire_duration),
-            wait: Some(convert::wire_duration(self.wait)),
+            wait: Some(convert::wire_duration(wait)),
             expected_duration: self.expected_duration.map(convert::wire_duration),
             lifetime_max: self.lifetime_max.map(convert::wire_duration),
-            preemptible: v1::Preemptible::Unspecified.into(),
-            minimum_hold: None,
-            process: None,
-        }
+            preemptible,
+            minimum_hold: self.minimum_hold.map(convert::wire_duration),
+            process,
+            trace_parent: self.trace_parent.or(terms.trace_parent).unwrap_or_default(),
+        };
+        Ok(Prepared { message, wait, keeps: policy == WhileUnreachable::Keep })
+    }
+}
+
+impl Declared {
+    fn on_wire(self, terms: &Terms<'_>) -> Result<Option<v1::Process>, Error> {
+        let pid = match self {
+            Self::Own => terms.is_socket.then(std::process::id),
+            Self::None => None,
+            Self::Given(pid) if terms.is_socket => Some(pid),
+            Self::Given(pid) => {
+                let what =
+                    format!("process {pid} cannot be declared: the coordinator cannot check it");
+                return Err(
+                    needs_socket(terms.endpoint, &what).with_field(Some("process".to_owned()))
+                );
+            }
+        };
+        Ok(pid.map(|pid| v1::Process { pid, started_ticks: None }))
     }
 }
 

@@ -9,24 +9,32 @@ use gpulease_proto::v1;
 use tokio::sync::oneshot;
 
 use crate::{
-    error::Error,
-    held::LostReason,
+    error::{Error, ErrorKind},
+    held::Told,
     pending::{Answer, Delivery, Pending},
     retry::TRIES_MAX,
+    standing::LostReason,
     state::{Link, State},
 };
 
 impl State {
-    /// The session is open: everything that is held is renewed, then everything that has no answer yet is sent
-    /// again. Leases of requests whose callers are gone are given back.
-    pub(crate) fn resume(&mut self, link: Link, welcome: Vec<v1::Lease>, now: Duration) {
+    /// The session is open: what was missed of held leases is made up for, they are renewed, and everything that has
+    /// no answer yet is sent again. Leases of requests whose callers are gone are given back.
+    pub(crate) fn resume(
+        &mut self,
+        link: Link,
+        welcome: Vec<v1::Lease>,
+        told: Told,
+        now: Duration,
+    ) {
         self.unlink();
         let abandoned = self.take_abandoned();
         self.link = Some(link);
+        self.welcomed(&welcome, told, now);
         self.renew_all(now);
         for lease in welcome.into_iter().filter(|lease| abandoned.contains(&lease.request_id)) {
             let token = Some(lease.fencing_token).filter(|token| *token > 0);
-            self.release(lease.id, token, None, now);
+            self.release(lease.id, token, now);
         }
         self.pump(now);
     }
@@ -46,14 +54,14 @@ impl State {
     pub(crate) fn unlink(&mut self) {
         self.link = None;
         self.pending.retain(|_, pending| !matches!(pending, Pending::Renewal(_)));
-        (self.acquires_in_flight, self.releases_in_flight, self.renewals_in_flight) = (0, 0, 0);
-        self.releases_later.clear();
+        (self.acquires_in_flight, self.verbs_in_flight, self.renewals_in_flight) = (0, 0, 0);
+        self.verbs_later.clear();
         let mut sequences: Vec<u64> = self.pending.keys().copied().collect();
         sequences.sort_unstable();
-        let (releases, acquires): (VecDeque<u64>, VecDeque<u64>) = sequences
+        let (verbs, acquires): (VecDeque<u64>, VecDeque<u64>) = sequences
             .into_iter()
-            .partition(|sequence| matches!(self.pending.get(sequence), Some(Pending::Release(_))));
-        (self.acquires_unsent, self.releases_unsent) = (acquires, releases);
+            .partition(|sequence| matches!(self.pending.get(sequence), Some(Pending::Verb(_))));
+        (self.acquires_unsent, self.verbs_unsent) = (acquires, verbs);
         for tenure in self.held.values_mut() {
             tenure.renewing = false;
         }
@@ -61,6 +69,10 @@ impl State {
 
     /// The session could not be opened: requests that have used up their tries are given up.
     pub(crate) fn open_failed(&mut self, error: &Error, now: Duration) -> Vec<Delivery> {
+        // Whoever answers is there and may have taken the lease; a coordinator that stops or starts may not.
+        if error.is_nobody_there() || error.kind() != ErrorKind::Unavailable {
+            self.set_unreachable(error.is_nobody_there(), now);
+        }
         let failures_max = if error.is_retryable() { TRIES_MAX } else { 1 };
         let given_up: Vec<u64> = self
             .pending
@@ -69,10 +81,30 @@ impl State {
                 pending.failed_again(now, failures_max).then_some(*sequence)
             })
             .collect();
-        given_up
-            .into_iter()
-            .filter_map(|sequence| self.pending.remove(&sequence)?.give_up(error))
-            .collect()
+        let mut deliveries = Vec::new();
+        for sequence in given_up {
+            let Some(pending) = self.pending.remove(&sequence) else { continue };
+            if let Pending::Verb(verb) = &pending {
+                self.verb_failed(verb, error, now);
+            }
+            deliveries.extend(pending.give_up(error));
+        }
+        deliveries
+    }
+
+    fn set_unreachable(&mut self, unreachable: bool, now: Duration) {
+        let keeping: Vec<u64> = self
+            .held
+            .values()
+            .filter(|tenure| tenure.held.keeps)
+            .map(|tenure| tenure.held.id)
+            .collect();
+        for lease_id in keeping {
+            if let Some(tenure) = self.held.get(&lease_id) {
+                tenure.held.set_unreachable(unreachable);
+            }
+            self.attend(lease_id, now, now);
+        }
     }
 
     /// The client is closed: what is asked and not yet granted fails and is cancelled, every lease is lost, and
@@ -113,8 +145,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        error::ErrorKind,
-        state::{ACQUIRES_IN_FLIGHT_MAX, LINK_CAPACITY, RELEASES_IN_FLIGHT_MAX},
+        pending::AcquireTerms,
+        state::{ACQUIRES_IN_FLIGHT_MAX, LINK_CAPACITY, VERBS_IN_FLIGHT_MAX},
     };
 
     const NOW: Duration = Duration::from_secs(100);
@@ -122,8 +154,12 @@ mod tests {
     fn linked() -> (State, mpsc::Receiver<v1::SessionRequest>) {
         let (link, messages) = mpsc::channel(LINK_CAPACITY);
         let mut state = State::default();
-        state.resume(link, vec![], NOW);
+        state.resume(link, vec![], Told::now(NOW), NOW);
         (state, messages)
+    }
+
+    fn until(deadline: Duration) -> AcquireTerms {
+        AcquireTerms { keeps: false, wait_until: deadline, deadline }
     }
 
     fn unreachable() -> Error {
@@ -134,12 +170,12 @@ mod tests {
     fn a_full_session_still_takes_releases_and_sends_the_rest_as_answers_come() {
         let (mut state, mut messages) = linked();
         let mut callers: Vec<_> =
-            (0..5_000).map(|_| state.acquire(Box::default(), Duration::MAX, NOW)).collect();
+            (0..5_000).map(|_| state.acquire(Box::default(), until(Duration::MAX), NOW)).collect();
         assert_eq!(messages.len(), ACQUIRES_IN_FLIGHT_MAX);
         for lease_id in 0..1_000 {
-            state.release(lease_id, None, None, NOW);
+            state.release(lease_id, None, NOW);
         }
-        assert_eq!(messages.len(), ACQUIRES_IN_FLIGHT_MAX + RELEASES_IN_FLIGHT_MAX);
+        assert_eq!(messages.len(), ACQUIRES_IN_FLIGHT_MAX + VERBS_IN_FLIGHT_MAX);
         while messages.try_recv().is_ok() {}
         let delivery = state.refused(callers[0].0, unreachable(), NOW);
         assert!(matches!(delivery, Some(Delivery::Acquire(_, Answer::Refused(..)))));
@@ -151,7 +187,7 @@ mod tests {
     #[test]
     fn a_request_gives_up_after_ten_failures_to_open_the_session() {
         let mut state = State::default();
-        let (_, mut answer) = state.acquire(Box::default(), Duration::MAX, NOW);
+        let (_, mut answer) = state.acquire(Box::default(), until(Duration::MAX), NOW);
         for _ in 1..TRIES_MAX {
             assert!(state.open_failed(&unreachable(), NOW).is_empty());
         }
@@ -168,7 +204,7 @@ mod tests {
     #[test]
     fn a_request_gives_up_at_its_deadline() {
         let mut state = State::default();
-        let (_, _answer) = state.acquire(Box::default(), NOW + Duration::from_secs(1), NOW);
+        let (_, _answer) = state.acquire(Box::default(), until(NOW + Duration::from_secs(1)), NOW);
         assert!(state.open_failed(&unreachable(), NOW).is_empty());
         assert_eq!(state.open_failed(&unreachable(), NOW + Duration::from_secs(1)).len(), 1);
     }
@@ -176,10 +212,10 @@ mod tests {
     #[test]
     fn what_is_left_before_it_was_sent_is_never_sent() {
         let mut state = State::default();
-        let (sequence, _answer) = state.acquire(Box::default(), Duration::MAX, NOW);
+        let (sequence, _answer) = state.acquire(Box::default(), until(Duration::MAX), NOW);
         assert!(state.abandon(sequence, NOW));
         let (link, mut messages) = mpsc::channel(LINK_CAPACITY);
-        state.resume(link, vec![], NOW);
+        state.resume(link, vec![], Told::now(NOW), NOW);
         assert!(messages.try_recv().is_err());
         assert!(!state.is_needed());
     }

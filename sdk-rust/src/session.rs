@@ -9,18 +9,28 @@ use std::{
 };
 
 use gpulease_proto::v1;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, oneshot, watch},
+    task::JoinHandle,
+    time::timeout,
+};
 use tonic::transport::Channel;
 
 use crate::{
+    breaker::Breaker,
     clock::Clock,
-    error::Error,
+    error::{Error, ErrorKind},
     held::Held,
-    info::LeaseInfo,
+    info::{LeaseInfo, LeaseState},
     keepalive, link,
-    pending::{ANSWER_GRACE, Answer, Delivery, Released},
+    notice::Notice,
+    pending::{AcquireTerms, Answer, Answered, Delivery, PendingVerb, Verb},
+    request::Prepared,
     retry::Backoff,
+    standing::LostReason,
     state::State,
+    trace::TraceSource,
 };
 
 /// Who asks.
@@ -30,12 +40,29 @@ pub(crate) struct Identity {
     pub(crate) holder: String,
 }
 
+/// What a session is made of.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) channel: Channel,
+    pub(crate) identity: Identity,
+    pub(crate) clock: Clock,
+    /// An acquire has no answer for so long after its wait: then it is given up.
+    pub(crate) answer_grace: Duration,
+    pub(crate) breaker: Arc<Breaker>,
+    pub(crate) trace: TraceSource,
+}
+
 /// What the session's tasks and its callers share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) identity: Identity,
     pub(crate) channel: Channel,
     pub(crate) clock: Clock,
+    answer_grace: Duration,
+    pub(crate) breaker: Arc<Breaker>,
+    pub(crate) trace: TraceSource,
+    /// The runtime that carries the session's tasks.
+    pub(crate) runtime: Handle,
     state: Mutex<State>,
     /// There is something to do for the task that keeps the stream.
     pub(crate) wanted: Notify,
@@ -49,7 +76,7 @@ pub(crate) struct Shared {
 
 /// A session's handle. When the last one is dropped, what is pending is finished and the stream ends.
 #[derive(Debug)]
-pub(crate) struct Session(pub(crate) Arc<Shared>);
+pub(crate) struct Session(pub(crate) Arc<Shared>, JoinHandle<()>);
 
 impl Drop for Session {
     fn drop(&mut self) {
@@ -60,11 +87,15 @@ impl Drop for Session {
 
 impl Session {
     /// A session that opens its stream when it is first needed. Must be called within a tokio runtime.
-    pub(crate) fn new(channel: Channel, identity: Identity, clock: Clock) -> Arc<Self> {
+    pub(crate) fn new(setup: Setup) -> Arc<Self> {
         let shared = Arc::new(Shared {
-            identity,
-            channel,
-            clock,
+            identity: setup.identity,
+            channel: setup.channel,
+            clock: setup.clock,
+            answer_grace: setup.answer_grace,
+            breaker: setup.breaker,
+            trace: setup.trace,
+            runtime: Handle::current(),
             state: Mutex::default(),
             wanted: Notify::new(),
             closing: Notify::new(),
@@ -72,32 +103,64 @@ impl Session {
             done: watch::channel(false).0,
         });
         let keepalive = tokio::spawn(keepalive::run(Arc::clone(&shared)));
-        tokio::spawn(link::run(Arc::clone(&shared), keepalive));
-        Arc::new(Self(shared))
+        let task = tokio::spawn(link::run(Arc::clone(&shared), keepalive));
+        Arc::new(Self(shared, task))
+    }
+
+    /// Whether nothing can be asked any more: it ended, or its runtime did.
+    pub(crate) fn is_over(&self) -> bool {
+        *self.0.done.borrow() || self.0.state().ended.is_some() || self.1.is_finished()
+    }
+
+    /// Whether a lease of this session may still be valid.
+    pub(crate) fn holds_any(&self) -> bool {
+        !self.0.state().held.is_empty()
     }
 
     pub(crate) fn now(&self) -> Duration {
         self.0.clock.now()
     }
 
-    /// Asks for a lease until it is granted, refused for good, or the tries are used up.
+    /// Asks for a lease until it is granted, refused for good, or the tries or the time are used up.
     pub(crate) async fn acquire(
         &self,
-        request: v1::AcquireRequest,
-        wait: Duration,
+        request: Prepared,
+        on_queued: impl FnMut(&LeaseInfo) + Send,
+    ) -> Result<Arc<Held>, Error> {
+        let longest = request.wait.saturating_add(self.0.answer_grace);
+        let request_id = request.message.request_id.clone();
+        let outcome = timeout(longest, self.try_to_acquire(request, on_queued)).await;
+        outcome.unwrap_or_else(|_| {
+            let message = format!("the coordinator did not answer within {longest:?}");
+            let error = Error::new(ErrorKind::DeadlineExceeded, "DEADLINE_EXCEEDED", message);
+            self.0.breaker.failed(&error, self.now());
+            Err(error.with_request_id(&request_id))
+        })
+    }
+
+    async fn try_to_acquire(
+        &self,
+        request: Prepared,
         mut on_queued: impl FnMut(&LeaseInfo) + Send,
     ) -> Result<Arc<Held>, Error> {
-        let deadline = self.now().saturating_add(wait).saturating_add(ANSWER_GRACE);
-        let mut request = Box::new(request);
+        let wait_until = self.now().saturating_add(request.wait);
+        let deadline = wait_until.saturating_add(self.0.answer_grace);
+        let terms = AcquireTerms { keeps: request.keeps, wait_until, deadline };
+        let mut request = Box::new(request.message);
         let mut backoff = Backoff::default();
         loop {
-            let call = Call::start(&self.0, request, deadline)?;
+            let call = Call::start(&self.0, request, terms)?;
             let (error, returned) = match call.finish(&mut on_queued).await {
-                Answer::Granted(held) => return Ok(held),
+                Answer::Granted(held) => {
+                    self.0.breaker.answered();
+                    return Ok(held);
+                }
                 Answer::Refused(error, request) => (error, request),
+                // Counted where the session failed to open.
                 Answer::GaveUp(error) => return Err(error),
                 Answer::Queued(..) => return Err(Error::protocol("queued is no final answer")),
             };
+            self.0.breaker.failed(&error, self.now());
             let pause = backoff.next(error.retry_after()).filter(|_| error.is_retryable());
             let Some(pause) = pause.filter(|pause| self.now().saturating_add(*pause) < deadline)
             else {
@@ -110,15 +173,55 @@ impl Session {
     }
 
     /// Gives a lease back and waits for the answer. The release goes out even when the future is dropped.
-    pub(crate) fn release(&self, lease_id: u64, fencing_token: u64) -> oneshot::Receiver<Released> {
+    pub(crate) fn release(&self, held: &Held) -> oneshot::Receiver<Answered> {
         let (answer, receiver) = oneshot::channel();
-        self.0.give_back(lease_id, fencing_token, Some(answer));
+        self.0.give_back(held.id, held.fencing_token(), Some(answer));
         receiver
     }
 
     /// Gives a lease back; nobody waits for the answer.
-    pub(crate) fn release_in_background(&self, lease_id: u64, fencing_token: u64) {
-        self.0.give_back(lease_id, fencing_token, None);
+    pub(crate) fn release_in_background(&self, held: &Held) {
+        self.0.give_back(held.id, held.fencing_token(), None);
+    }
+
+    /// Says that its holder has stopped. A newer notice that stands by then is answered too. The answer goes out even
+    /// when the future is dropped.
+    pub(crate) async fn acknowledge(&self, held: &Held, notice_id: u64) -> Result<(), Error> {
+        let mut notice_id = notice_id;
+        loop {
+            held.set_acknowledging(Some(notice_id));
+            let lease = self.ask(held, Verb::Acknowledge(notice_id)).await?;
+            match lease.notice.filter(|_| lease.state == LeaseState::Pausing) {
+                Some(newer) if newer.id != notice_id => notice_id = newer.id,
+                Some(_) => {
+                    held.set_acknowledging(None);
+                    return Err(Error::protocol("an acknowledged notice still stands"));
+                }
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Asks for more time to answer a notice.
+    pub(crate) async fn extend_notice(
+        &self,
+        held: &Held,
+        notice_id: u64,
+        by: Duration,
+    ) -> Result<Notice, Error> {
+        let lease = self.ask(held, Verb::Extend(notice_id, by)).await?;
+        held.notice_at(self.now()).ok_or_else(|| {
+            let message =
+                format!("lease {} is {} and has no notice to extend", lease.id, lease.state);
+            Error::new(ErrorKind::Other, "NO_NOTICE", message)
+        })
+    }
+
+    async fn ask(&self, held: &Held, verb: Verb) -> Result<Box<LeaseInfo>, Error> {
+        let (answer, receiver) = oneshot::channel();
+        let verb = PendingVerb::new(verb, held.id, Some(held.fencing_token()));
+        self.0.send_verb(PendingVerb { answer: Some(answer), ..verb });
+        receiver.await.unwrap_or_else(|_| Err(Error::closed()))
     }
 
     /// Stops renewing a lease.
@@ -145,7 +248,7 @@ impl Shared {
     }
 
     /// Wakes the keep-alive where something became due before it would wake.
-    fn call_keepalive(&self, state: &State) {
+    pub(crate) fn call_keepalive(&self, state: &State) {
         if state.is_due_before_wake() {
             self.attention.notify_one();
         }
@@ -160,16 +263,27 @@ impl Shared {
         &self,
         lease_id: u64,
         fencing_token: u64,
-        answer: Option<oneshot::Sender<Released>>,
+        answer: Option<oneshot::Sender<Answered>>,
     ) {
         let mut state = self.state();
-        state.forget(lease_id);
+        // Work that was not told yet goes out before the release, in the order of the session.
+        state.tell_work(lease_id, self.clock.now());
+        if let Some(tenure) = state.forget(lease_id) {
+            tenure.held.lose(LostReason::released());
+        }
+        drop(state);
+        let verb = PendingVerb::new(Verb::Release, lease_id, Some(fencing_token));
+        self.send_verb(PendingVerb { answer, ..verb });
+    }
+
+    fn send_verb(&self, verb: PendingVerb) {
+        let mut state = self.state();
         if let Some(error) = state.ended.clone() {
             drop(state);
-            self.deliver(answer.map(|answer| Delivery::Release(answer, Err(error))));
+            self.deliver(verb.answer.map(|answer| Delivery::Lease(answer, Err(error))));
             return;
         }
-        state.release(lease_id, Some(fencing_token), answer, self.clock.now());
+        state.verb(verb, self.clock.now());
         let linked = state.link.is_some();
         drop(state);
         if !linked {
@@ -186,8 +300,8 @@ impl Shared {
                         self.give_back(held.id, held.fencing_token(), None);
                     }
                 }
-                // Nobody is left to hear the outcome of a release: that is the caller's choice.
-                Delivery::Release(answer, said) => drop(answer.send(said)),
+                // Nobody is left to hear the outcome: that is the caller's choice.
+                Delivery::Lease(answer, said) => drop(answer.send(said)),
             }
         }
     }
@@ -217,9 +331,19 @@ impl Shared {
                 self.call_keepalive(&state);
                 delivery
             }
-            Some(Body::Released(released)) => {
-                let info = info(released.lease);
-                lock().released(sequence, info, now)
+            Some(Body::Released(v1::ReleaseResponse { lease })) => {
+                let info = info(lease);
+                lock().obeyed(sequence, info, now)
+            }
+            Some(
+                Body::Acknowledged(v1::AcknowledgeResponse { lease })
+                | Body::NoticeExtended(v1::ExtendNoticeResponse { lease }),
+            ) => {
+                let info = info(lease);
+                let mut state = lock();
+                let delivery = state.obeyed(sequence, info, now);
+                self.call_keepalive(&state);
+                delivery
             }
             Some(Body::Queued(queued)) => {
                 let info = info(queued.lease);
@@ -238,7 +362,10 @@ impl Shared {
                 delivery
             }
             Some(Body::Changed(lease)) => {
-                lock().changed(LeaseInfo::from(lease));
+                let info = LeaseInfo::from(lease);
+                let mut state = lock();
+                state.changed(info, now);
+                self.call_keepalive(&state);
                 None
             }
             Some(Body::Goodbye(goodbye)) => {
@@ -246,7 +373,7 @@ impl Shared {
                 None
             }
             // A second welcome, or something that this release does not know.
-            Some(Body::Welcome(_) | Body::Acknowledged(_) | Body::NoticeExtended(_)) | None => None,
+            Some(Body::Welcome(_)) | None => None,
         };
         self.deliver(delivery);
     }
@@ -264,14 +391,14 @@ impl<'a> Call<'a> {
     fn start(
         shared: &'a Shared,
         request: Box<v1::AcquireRequest>,
-        deadline: Duration,
+        terms: AcquireTerms,
     ) -> Result<Self, Error> {
         let now = shared.clock.now();
         let mut state = shared.state();
         if let Some(error) = &state.ended {
             return Err(error.clone());
         }
-        let (sequence, answer) = state.acquire(request, deadline, now);
+        let (sequence, answer) = state.acquire(request, terms, now);
         let linked = state.link.is_some();
         drop(state);
         if !linked {

@@ -1,8 +1,9 @@
 //! The session's memory: what is asked, what is held, what is on the stream. No IO and no clock of its own:
 //! every method gets `now`, and answers leave as [`Delivery`] once the lock is open again.
 //!
-//! Bounds of P22: at most 4,096 messages are in flight, of which 3,584 acquires, 448 releases and 64 messages of
-//! 1,000 renewals each, so that a full queue never keeps a renewal or a release from going out. What is over its
+//! Bounds of P22: at most 4,096 messages are in flight, of which 3,584 acquires, 448 verbs
+//! (releases, acknowledgements, extensions) and 64 messages of
+//! 1,000 renewals each, so that a full queue never keeps a renewal or a verb from going out. What is over its
 //! bound waits here, in order; its number is bounded by its callers and by the leases that were held.
 
 use std::{
@@ -15,21 +16,22 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     book::Tenure,
-    error::Error,
+    error::{Error, ErrorKind},
+    held::Told,
     info::LeaseInfo,
-    pending::{Answer, Delivery, Pending, PendingAcquire, PendingRelease, Released},
+    pending::{AcquireTerms, Answer, Delivery, Pending, PendingAcquire, PendingVerb, Verb},
     retry::{Backoff, TRIES_MAX},
 };
 
 /// Acquires in flight: 4,096 less what is set aside below.
 pub(crate) const ACQUIRES_IN_FLIGHT_MAX: usize = 3_584;
-/// Releases in flight: at 1 ms a round trip, 448,000 a second.
-pub(crate) const RELEASES_IN_FLIGHT_MAX: usize = 448;
+/// Verbs in flight: at 1 ms a round trip, 448,000 a second.
+pub(crate) const VERBS_IN_FLIGHT_MAX: usize = 448;
 /// Messages of renewals in flight: 64 × 1,000 leases, six times what a welcome can list.
 pub(crate) const RENEWALS_IN_FLIGHT_MAX: usize = 64;
 /// Room on the stream: everything in flight (4,096), and the hello.
 pub(crate) const LINK_CAPACITY: usize =
-    ACQUIRES_IN_FLIGHT_MAX + RELEASES_IN_FLIGHT_MAX + RENEWALS_IN_FLIGHT_MAX + 1;
+    ACQUIRES_IN_FLIGHT_MAX + VERBS_IN_FLIGHT_MAX + RENEWALS_IN_FLIGHT_MAX + 1;
 
 /// Where messages to the coordinator are put while the session is open.
 pub(crate) type Link = mpsc::Sender<v1::SessionRequest>;
@@ -41,15 +43,15 @@ pub(crate) struct State {
     sequence_last: u64,
     pub(crate) pending: HashMap<u64, Pending>,
     pub(crate) acquires_unsent: VecDeque<u64>,
-    pub(crate) releases_unsent: VecDeque<u64>,
+    pub(crate) verbs_unsent: VecDeque<u64>,
     pub(crate) acquires_in_flight: usize,
-    pub(crate) releases_in_flight: usize,
+    pub(crate) verbs_in_flight: usize,
     pub(crate) renewals_in_flight: usize,
     pub(crate) held: HashMap<u64, Tenure>,
     /// The same leases by when they are looked at next.
     pub(crate) attention: BTreeSet<(Duration, u64)>,
-    /// Releases that were refused and are sent again then.
-    pub(crate) releases_later: BTreeSet<(Duration, u64)>,
+    /// Verbs that were refused and are sent again then.
+    pub(crate) verbs_later: BTreeSet<(Duration, u64)>,
     /// When the keep-alive wakes by itself; `None`: it sleeps until it is called.
     pub(crate) keepalive_wakes_at: Option<Duration>,
     pub(crate) revision_seen: u64,
@@ -73,7 +75,7 @@ impl State {
     pub(crate) fn acquire(
         &mut self,
         request: Box<v1::AcquireRequest>,
-        deadline: Duration,
+        terms: AcquireTerms,
         now: Duration,
     ) -> (u64, oneshot::Receiver<Answer>) {
         let (answer, receiver) = oneshot::channel();
@@ -84,7 +86,7 @@ impl State {
             lease_id: None,
             sent_at: None,
             waited_before: None,
-            deadline,
+            terms,
             failures: 0,
         };
         self.pending.insert(sequence, Pending::Acquire(acquire));
@@ -93,17 +95,14 @@ impl State {
         (sequence, receiver)
     }
 
-    pub(crate) fn release(
-        &mut self,
-        lease_id: u64,
-        fencing_token: Option<u64>,
-        answer: Option<oneshot::Sender<Released>>,
-        now: Duration,
-    ) {
+    pub(crate) fn release(&mut self, lease_id: u64, fencing_token: Option<u64>, now: Duration) {
+        self.verb(PendingVerb::new(Verb::Release, lease_id, fencing_token), now);
+    }
+
+    pub(crate) fn verb(&mut self, verb: PendingVerb, now: Duration) {
         let sequence = self.next_sequence();
-        let release = PendingRelease { lease_id, fencing_token, answer, failures: 0 };
-        self.pending.insert(sequence, Pending::Release(release));
-        self.releases_unsent.push_back(sequence);
+        self.pending.insert(sequence, Pending::Verb(verb));
+        self.verbs_unsent.push_back(sequence);
         self.pump(now);
     }
 
@@ -114,17 +113,17 @@ impl State {
         if acquire.sent_at.is_none() {
             self.pending.remove(&sequence);
         } else if let Some(lease_id) = acquire.lease_id {
-            self.release(lease_id, None, None, now);
+            self.release(lease_id, None, now);
         }
         true
     }
 
     /// Puts as much on the stream as the bounds allow, releases first: they make room for others.
     pub(crate) fn pump(&mut self, now: Duration) {
-        while self.link.is_some() && self.releases_in_flight < RELEASES_IN_FLIGHT_MAX {
-            let Some(sequence) = self.releases_unsent.pop_front() else { break };
+        while self.link.is_some() && self.verbs_in_flight < VERBS_IN_FLIGHT_MAX {
+            let Some(sequence) = self.verbs_unsent.pop_front() else { break };
             if self.send_pending(sequence, now) {
-                self.releases_in_flight += 1;
+                self.verbs_in_flight += 1;
             }
         }
         while self.link.is_some() && self.acquires_in_flight < ACQUIRES_IN_FLIGHT_MAX {
@@ -158,8 +157,8 @@ impl State {
             Pending::Acquire(_) => {
                 self.acquires_in_flight = self.acquires_in_flight.saturating_sub(1);
             }
-            Pending::Release(_) => {
-                self.releases_in_flight = self.releases_in_flight.saturating_sub(1);
+            Pending::Verb(_) => {
+                self.verbs_in_flight = self.verbs_in_flight.saturating_sub(1);
             }
             Pending::Renewal(_) => {
                 self.renewals_in_flight = self.renewals_in_flight.saturating_sub(1);
@@ -180,7 +179,7 @@ impl State {
         acquire.lease_id = Some(lease_id);
         acquire.waited_before.get_or_insert(info.waited);
         let Some(answer) = acquire.answer.take() else {
-            self.release(lease_id, None, None, now);
+            self.release(lease_id, None, now);
             return None;
         };
         let (next, receiver) = oneshot::channel();
@@ -196,17 +195,17 @@ impl State {
     ) -> Option<Delivery> {
         let Pending::Acquire(mut acquire) = self.take(sequence, now)? else { return None };
         let answer = acquire.answer.take();
-        if !info.state.holds() {
+        if !info.state.is_kept() {
             let error = crate::refusal::already_ended(&info);
             return answer
                 .map(|answer| Delivery::Acquire(answer, Answer::Refused(error, acquire.request)));
         }
         let Some(answer) = answer else {
-            self.release(info.id, Some(info.fencing_token), None, now);
+            self.release(info.id, Some(info.fencing_token), now);
             return None;
         };
-        let counts_from = acquire.counts_from(info.waited);
-        let held = self.hold(info, counts_from);
+        let told = Told { after: acquire.counts_from(info.waited), before: now };
+        let held = self.hold(info, acquire.terms.keeps, told);
         Some(Delivery::Acquire(answer, Answer::Granted(held)))
     }
 
@@ -222,8 +221,9 @@ impl State {
                 let answer = acquire.answer?;
                 Some(Delivery::Acquire(answer, Answer::Refused(error, acquire.request)))
             }
-            Pending::Release(release) => self.release_refused(sequence, release, error, now),
+            Pending::Verb(verb) => self.verb_refused(sequence, verb, error, now),
             Pending::Renewal(renewal) => {
+                self.return_work(renewal.worked.iter());
                 for lease_id in renewal.lease_ids {
                     self.renewal_failed(lease_id, &error, now);
                 }
@@ -232,40 +232,58 @@ impl State {
         }
     }
 
-    /// A refusal that may pass must not leave the lease to its TTL: the release is sent again after a pause.
-    fn release_refused(
+    /// A refusal that may pass must not leave the lease to its TTL: the verb is sent again after a pause.
+    fn verb_refused(
         &mut self,
         sequence: u64,
-        mut release: PendingRelease,
+        mut verb: PendingVerb,
         error: Error,
         now: Duration,
     ) -> Option<Delivery> {
-        release.failures += 1;
-        if !error.is_retryable() || release.failures >= TRIES_MAX {
-            return Some(Delivery::Release(release.answer?, Err(error)));
+        verb.failures += 1;
+        if !error.is_retryable() || verb.failures >= TRIES_MAX {
+            self.verb_failed(&verb, &error, now);
+            return Some(Delivery::Lease(verb.answer?, Err(error)));
         }
-        let pause = Backoff::after(release.failures - 1).pause(error.retry_after());
-        self.pending.insert(sequence, Pending::Release(release));
-        self.releases_later.insert((now.saturating_add(pause), sequence));
+        let pause = Backoff::after(verb.failures - 1).pause(error.retry_after());
+        self.pending.insert(sequence, Pending::Verb(verb));
+        self.verbs_later.insert((now.saturating_add(pause), sequence));
         None
     }
 
-    /// Sends refused releases again whose pause is over.
-    pub(crate) fn repeat_releases(&mut self, now: Duration) {
-        let later =
-            self.releases_later.split_off(&(now.saturating_add(Duration::from_nanos(1)), 0));
-        let due = std::mem::replace(&mut self.releases_later, later);
-        self.releases_unsent.extend(due.into_iter().map(|(_, sequence)| sequence));
+    /// An acknowledgement that came to nothing: the deadline counts again, or the lease is over.
+    pub(crate) fn verb_failed(&mut self, verb: &PendingVerb, error: &Error, now: Duration) {
+        let Some(tenure) = self.held.get(&verb.lease_id) else { return };
+        if !matches!(verb.verb, Verb::Acknowledge(_)) {
+            return;
+        }
+        tenure.held.set_acknowledging(None);
+        self.attend(verb.lease_id, now, now);
+        if matches!(error.kind(), ErrorKind::LeaseEnded | ErrorKind::StaleToken) {
+            self.renewal_failed(verb.lease_id, error, now);
+        }
+    }
+
+    /// Sends refused verbs again whose pause is over.
+    pub(crate) fn repeat_verbs(&mut self, now: Duration) {
+        let later = self.verbs_later.split_off(&(now.saturating_add(Duration::from_nanos(1)), 0));
+        let due = std::mem::replace(&mut self.verbs_later, later);
+        self.verbs_unsent.extend(due.into_iter().map(|(_, sequence)| sequence));
         self.pump(now);
     }
 
-    pub(crate) fn released(
+    /// A verb was obeyed; here is the lease as it is now.
+    pub(crate) fn obeyed(
         &mut self,
         sequence: u64,
         info: LeaseInfo,
         now: Duration,
     ) -> Option<Delivery> {
-        let Pending::Release(release) = self.take(sequence, now)? else { return None };
-        release.answer.map(|answer| Delivery::Release(answer, Ok(Box::new(info))))
+        let Pending::Verb(verb) = self.take(sequence, now)? else { return None };
+        if verb.verb != Verb::Release {
+            let told = Told { after: verb.sent_at, before: now };
+            self.observe(info.clone(), told, now);
+        }
+        verb.answer.map(|answer| Delivery::Lease(answer, Ok(Box::new(info))))
     }
 }

@@ -46,6 +46,10 @@ pub struct Status {
     pub backend: String,
     /// Grants since the start.
     pub grants_total: u64,
+    /// Leases that hold devices and were given notice.
+    pub leases_pausing: u64,
+    /// Leases that gave their devices back for now.
+    pub leases_paused: u64,
 }
 
 impl From<v1::StatusResponse> for Status {
@@ -69,6 +73,8 @@ impl From<v1::StatusResponse> for Status {
             data_directory: convert::text(wire.data_directory),
             backend: wire.backend,
             grants_total: wire.grants_total,
+            leases_pausing: wire.leases_pausing,
+            leases_paused: wire.leases_paused,
         }
     }
 }

@@ -9,7 +9,7 @@ use gpulease_proto::v1::{
     event_service_client::EventServiceClient, lease_service_client::LeaseServiceClient,
     metrics_service_client::MetricsServiceClient,
 };
-use tonic::{Request, Response, Status, Streaming, transport::Channel};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataValue, transport::Channel};
 
 use crate::{
     convert,
@@ -20,12 +20,17 @@ use crate::{
     metrics::Sample,
     request::{LeaseFilter, Listing},
     retry::repeat,
+    trace::TraceSource,
 };
 
-/// How long one try of a call may take: the seeds' request timeout.
+/// The longest that one try of a call may take: the seeds' request timeout.
 const CALL_MAX: Duration = Duration::from_secs(15);
 /// How long opening a stream may take.
 const OPEN_MAX: Duration = Duration::from_secs(15);
+/// The shortest: a slow network's round trip.
+const CALL_MIN: Duration = Duration::from_secs(1);
+/// Where a W3C trace context travels.
+pub(crate) const TRACE_PARENT: &str = "traceparent";
 /// Items on one page, the wire's bound: 1,000 leases of at most 8 KiB are well under the 64 MiB of a message.
 const PAGE_SIZE: u32 = 1_000;
 
@@ -33,33 +38,48 @@ const PAGE_SIZE: u32 = 1_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Unary {
     channel: Channel,
+    call_max: Duration,
+    trace: TraceSource,
 }
 
-/// One call with a deadline for each of its tries.
-async fn call<M, R, F>(message: M, send: impl Fn(Request<M>) -> F) -> Result<R, Error>
-where
-    M: Clone,
-    F: Future<Output = Result<Response<R>, Status>>,
-{
-    repeat(|| {
-        let mut request = Request::new(message.clone());
-        request.set_timeout(CALL_MAX);
-        let answer = send(request);
-        async move { Ok(answer.await?.into_inner()) }
-    })
-    .await
-}
-
-fn some<T>(part: Option<T>, what: &str) -> Result<T, Error> {
+pub(crate) fn some<T>(part: Option<T>, what: &str) -> Result<T, Error> {
     part.ok_or_else(|| Error::protocol(&format!("it has no {what}")))
 }
 
 impl Unary {
-    pub(crate) fn new(channel: Channel) -> Self {
-        Self { channel }
+    pub(crate) fn new(channel: Channel, call_max: Duration, trace: TraceSource) -> Self {
+        Self { channel, call_max: call_max.clamp(CALL_MIN, CALL_MAX), trace }
     }
 
-    fn lease_service(&self) -> LeaseServiceClient<Channel> {
+    /// One call with a deadline for each of its tries, in the present trace.
+    pub(crate) async fn call<M, R, F>(
+        &self,
+        message: M,
+        send: impl Fn(Request<M>) -> F,
+    ) -> Result<R, Error>
+    where
+        M: Clone,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let trace_parent =
+            self.trace.current().and_then(|text| text.parse::<MetadataValue<_>>().ok());
+        repeat(|| {
+            let mut request = Request::new(message.clone());
+            request.set_timeout(self.call_max);
+            if let Some(trace_parent) = trace_parent.clone() {
+                request.metadata_mut().insert(TRACE_PARENT, trace_parent);
+            }
+            let answer = send(request);
+            async move { Ok(answer.await?.into_inner()) }
+        })
+        .await
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub(crate) fn lease_service(&self) -> LeaseServiceClient<Channel> {
         LeaseServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_MAX_BYTES)
     }
 
@@ -67,7 +87,7 @@ impl Unary {
         let (service, holder) = Default::default();
         let message =
             v1::RenewRequest { lease_id, fencing_token, service, holder, operations: None };
-        call(message, |request| {
+        self.call(message, |request| {
             let mut client = self.lease_service();
             async move { client.renew(request).await }
         })
@@ -82,30 +102,33 @@ impl Unary {
     ) -> Result<LeaseInfo, Error> {
         let (service, holder) = Default::default();
         let message = v1::ReleaseRequest { lease_id, fencing_token, service, holder };
-        let answer = call(message, |request| {
-            let mut client = self.lease_service();
-            async move { client.release(request).await }
-        })
-        .await?;
+        let answer = self
+            .call(message, |request| {
+                let mut client = self.lease_service();
+                async move { client.release(request).await }
+            })
+            .await?;
         some(answer.lease, "lease").map(LeaseInfo::from)
     }
 
     pub(crate) async fn revoke(&self, lease_id: u64, reason: &str) -> Result<LeaseInfo, Error> {
         let message = v1::RevokeRequest { lease_id, reason: reason.to_owned() };
-        let answer = call(message, |request| {
-            let mut client = self.lease_service();
-            async move { client.revoke(request).await }
-        })
-        .await?;
+        let answer = self
+            .call(message, |request| {
+                let mut client = self.lease_service();
+                async move { client.revoke(request).await }
+            })
+            .await?;
         some(answer.lease, "lease").map(LeaseInfo::from)
     }
 
     pub(crate) async fn lease(&self, lease_id: u64) -> Result<LeaseDetail, Error> {
-        let answer = call(v1::LeaseServiceGetRequest { lease_id }, |request| {
-            let mut client = self.lease_service();
-            async move { client.get(request).await }
-        })
-        .await?;
+        let answer = self
+            .call(v1::LeaseServiceGetRequest { lease_id }, |request| {
+                let mut client = self.lease_service();
+                async move { client.get(request).await }
+            })
+            .await?;
         Ok(LeaseDetail {
             lease: some(answer.lease, "lease")?.into(),
             history: answer.history.into_iter().map(LeaseFact::from).collect(),
@@ -122,11 +145,12 @@ impl Unary {
         };
         let (mut items, mut revision) = (Vec::new(), None);
         loop {
-            let page = call(message.clone(), |request| {
-                let mut client = self.lease_service();
-                async move { client.list(request).await }
-            })
-            .await?;
+            let page = self
+                .call(message.clone(), |request| {
+                    let mut client = self.lease_service();
+                    async move { client.list(request).await }
+                })
+                .await?;
             items.extend(page.leases.into_iter().map(LeaseInfo::from));
             let revision = *revision.get_or_insert(page.revision);
             if page.next_page_token.is_empty() {
@@ -141,12 +165,13 @@ impl Unary {
             v1::DeviceServiceListRequest { page_size: PAGE_SIZE, ..Default::default() };
         let (mut items, mut revision) = (Vec::new(), None);
         loop {
-            let page = call(message.clone(), |request| {
-                let mut client = DeviceServiceClient::new(self.channel.clone())
-                    .max_decoding_message_size(MESSAGE_MAX_BYTES);
-                async move { client.list(request).await }
-            })
-            .await?;
+            let page = self
+                .call(message.clone(), |request| {
+                    let mut client = DeviceServiceClient::new(self.channel.clone())
+                        .max_decoding_message_size(MESSAGE_MAX_BYTES);
+                    async move { client.list(request).await }
+                })
+                .await?;
             items.extend(page.devices.into_iter().map(DeviceInfo::from));
             let revision = *revision.get_or_insert(page.revision);
             if page.next_page_token.is_empty() {
@@ -157,12 +182,13 @@ impl Unary {
     }
 
     pub(crate) async fn samples(&self) -> Result<Vec<Sample>, Error> {
-        let answer = call(v1::LatestRequest::default(), |request| {
-            let mut client = MetricsServiceClient::new(self.channel.clone())
-                .max_decoding_message_size(MESSAGE_MAX_BYTES);
-            async move { client.latest(request).await }
-        })
-        .await?;
+        let answer = self
+            .call(v1::LatestRequest::default(), |request| {
+                let mut client = MetricsServiceClient::new(self.channel.clone())
+                    .max_decoding_message_size(MESSAGE_MAX_BYTES);
+                async move { client.latest(request).await }
+            })
+            .await?;
         Ok(answer.samples.into_iter().map(Sample::from).collect())
     }
 
@@ -197,7 +223,7 @@ impl Unary {
     }
 
     pub(crate) async fn status(&self) -> Result<v1::StatusResponse, Error> {
-        call(v1::StatusRequest {}, |request| {
+        self.call(v1::StatusRequest {}, |request| {
             let mut client = AdminServiceClient::new(self.channel.clone());
             async move { client.status(request).await }
         })
@@ -205,11 +231,12 @@ impl Unary {
     }
 
     pub(crate) async fn configuration(&self) -> Result<String, Error> {
-        let answer = call(v1::ConfigurationRequest {}, |request| {
-            let mut client = AdminServiceClient::new(self.channel.clone());
-            async move { client.configuration(request).await }
-        })
-        .await?;
+        let answer = self
+            .call(v1::ConfigurationRequest {}, |request| {
+                let mut client = AdminServiceClient::new(self.channel.clone());
+                async move { client.configuration(request).await }
+            })
+            .await?;
         Ok(answer.toml)
     }
 }

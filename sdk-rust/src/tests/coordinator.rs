@@ -157,6 +157,13 @@ impl FakeSession {
         }
     }
 
+    pub(super) async fn acknowledge(&mut self) -> (u64, v1::AcknowledgeRequest) {
+        match self.next().await {
+            (sequence, session_request::Body::Acknowledge(acknowledge)) => (sequence, acknowledge),
+            other => panic!("expected an acknowledgement, got {other:?}"),
+        }
+    }
+
     pub(super) async fn release(&mut self) -> (u64, v1::ReleaseRequest) {
         match self.next().await {
             (sequence, session_request::Body::Release(release)) => (sequence, release),
@@ -262,11 +269,45 @@ impl LeaseService for Service {
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Answered<v1::RenewResponse> {
         let v1::RenewRequest { lease_id, fencing_token, .. } = request.into_inner();
         let remaining = Some(prost_types::Duration { seconds: 30, nanos: 0 });
-        Ok(Response::new(v1::RenewResponse { lease_id, fencing_token, remaining }))
+        let renewed =
+            v1::RenewResponse { lease_id, fencing_token, remaining, ..Default::default() };
+        Ok(Response::new(renewed))
     }
 
     async fn release(&self, _: Request<v1::ReleaseRequest>) -> Answered<v1::ReleaseResponse> {
         Err(Status::unimplemented("release"))
+    }
+
+    async fn acknowledge(
+        &self,
+        _: Request<v1::AcknowledgeRequest>,
+    ) -> Answered<v1::AcknowledgeResponse> {
+        Err(Status::unimplemented("acknowledge"))
+    }
+
+    async fn extend_notice(
+        &self,
+        _: Request<v1::ExtendNoticeRequest>,
+    ) -> Answered<v1::ExtendNoticeResponse> {
+        Err(Status::unimplemented("extend_notice"))
+    }
+
+    /// Any lease is queued behind lease 1, which stands in its way on one device.
+    async fn explain(&self, request: Request<v1::ExplainRequest>) -> Answered<v1::ExplainResponse> {
+        let blocking = v1::BlockingLease { lease_id: 1, ..v1::BlockingLease::default() };
+        let waiting = v1::WaitingExplanation {
+            blocking: vec![blocking],
+            ..v1::WaitingExplanation::default()
+        };
+        let lease = v1::Lease {
+            state: v1::LeaseState::Queued as i32,
+            ..active(request.into_inner().lease_id, 0)
+        };
+        Ok(Response::new(v1::ExplainResponse {
+            lease: Some(lease),
+            waiting: Some(waiting),
+            ..v1::ExplainResponse::default()
+        }))
     }
 
     async fn get(
@@ -316,5 +357,31 @@ impl AdminService for Service {
         _: Request<v1::ConfigurationRequest>,
     ) -> Answered<v1::ConfigurationResponse> {
         Ok(Response::new(v1::ConfigurationResponse::default()))
+    }
+
+    async fn cordon(&self, _: Request<v1::CordonRequest>) -> Answered<v1::CordonResponse> {
+        Ok(Response::new(v1::CordonResponse { lease_ids: vec![4] }))
+    }
+
+    async fn uncordon(&self, _: Request<v1::UncordonRequest>) -> Answered<v1::UncordonResponse> {
+        Ok(Response::new(v1::UncordonResponse {}))
+    }
+
+    /// Notices go to whatever is on the named node, or to nobody.
+    async fn drain(&self, request: Request<v1::DrainRequest>) -> Answered<v1::DrainResponse> {
+        let target = request.into_inner().target.and_then(|target| target.target);
+        let noticed = matches!(target, Some(v1::target::Target::Node(_))).then_some(5);
+        Ok(Response::new(v1::DrainResponse {
+            noticed_lease_ids: noticed.into_iter().collect(),
+            staying_lease_ids: vec![6],
+            ..v1::DrainResponse::default()
+        }))
+    }
+
+    async fn open_device(
+        &self,
+        _: Request<v1::OpenDeviceRequest>,
+    ) -> Answered<v1::OpenDeviceResponse> {
+        Ok(Response::new(v1::OpenDeviceResponse { lease_ids: vec![7] }))
     }
 }

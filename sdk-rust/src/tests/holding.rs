@@ -38,7 +38,8 @@ async fn one(scene: &mut Scene) -> (FakeSession, Lease) {
 
 fn renewed(lease_id: u64, fencing_token: u64) -> Outcome {
     let remaining = Some(prost_types::Duration { seconds: 30, nanos: 0 });
-    Outcome::Renewed(v1::RenewResponse { lease_id, fencing_token, remaining })
+    let renewed = v1::RenewResponse { lease_id, fencing_token, remaining, ..Default::default() };
+    Outcome::Renewed(renewed)
 }
 
 /// A request and its refusal: once it is back, the client has read everything said before.
