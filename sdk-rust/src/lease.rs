@@ -22,7 +22,7 @@ use crate::{
 ///
 /// A lease that may be preempted ([`Preemptible`](crate::Preemptible)) can be asked for its devices by a
 /// [`Notice`]: stop, save, [`acknowledge`](Self::acknowledge), wait for [`resumed`](Self::resumed).
-/// [`hold_through_pauses`](Self::hold_through_pauses) does all of that.
+/// [`turn`](Self::turn) and [`answer_notices`](Self::answer_notices) do all of that.
 ///
 /// Dropping the guard releases the lease in the background and never blocks. A lost lease is released too, late
 /// as that is: the coordinator may take it as proof that the devices are free.

@@ -86,7 +86,7 @@ pub use lease::Lease;
 pub use metrics::{Sample, SampleBatch, SampleStream};
 pub use notice::{Notice, NoticeCause, Preemptible, Process};
 pub use operator::{Drained, ProcessFilter, Target};
-pub use pauses::{PauseHandler, PauseReason, Stint, Turn};
+pub use pauses::{PauseHandler, PauseReason, Turn};
 pub use request::{Constraints, LeaseFilter, LeaseRequest, Listing, WhileUnreachable};
 pub use shared::{set_shared, shared};
 pub use standing::{Change, Grant, LeaseStatus, LostReason};

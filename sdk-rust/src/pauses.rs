@@ -2,7 +2,7 @@
 //!
 //! | whose work it is | use |
 //! |---|---|
-//! | a loop of your own that can stop between two steps | [`Lease::hold_through_pauses`] |
+//! | a loop of your own that can stop between two steps | [`Lease::turn`] |
 //! | something beside you: a child process, an engine with a sleep call | [`Lease::answer_notices`] |
 //!
 //! Both do the same: on a notice the work stops, the notice is acknowledged, the lease waits for its turn, and the work
@@ -30,15 +30,6 @@ pub enum PauseReason {
     Notice(Notice),
     /// The devices are gone already, with what was on them.
     DevicesLost,
-}
-
-/// How a stint of work ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stint<T> {
-    /// The work is done.
-    Done(T),
-    /// It has stopped, uses no device any more, and goes on with the next turn.
-    Pause,
 }
 
 /// The time between a grant and its end: what work needs to know while it runs. Clones look at the same turn.
@@ -130,11 +121,30 @@ pub trait PauseHandler: Send {
 }
 
 impl Lease {
-    /// Waits until the lease holds devices and nobody asks for them, answering every notice on the way: for a holder
-    /// that uses none now.
+    /// The next turn: waits until the lease holds devices that nobody asks for. Whoever calls it uses none now, so every
+    /// notice that stands is answered on the way. This is all that a loop needs to give way and go on:
+    ///
+    /// ```no_run
+    /// # async fn step(_: u32) {}
+    /// # fn save() {}
+    /// # async fn example(lease: gpulease::Lease) -> Result<(), gpulease::Error> {
+    /// let mut steps = 0;
+    /// while steps < 1_000 {
+    ///     let turn = lease.turn().await?;
+    ///     println!("training on {}", turn.devices()[0].uuid);
+    ///     while steps < 1_000 && !turn.must_stop() {
+    ///         step(steps).await;
+    ///         steps += 1;
+    ///     }
+    ///     save(); // and free the devices: the next turn may have others
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`LeaseLost`](crate::ErrorKind::LeaseLost).
+    /// [`LeaseLost`](crate::ErrorKind::LeaseLost) when the lease is over, which is how one of
+    /// [`Preemptible::End`](crate::Preemptible::End) ends on a notice.
     pub async fn turn(&self) -> Result<Turn, Error> {
         let mut backoff = Backoff::default();
         loop {
@@ -162,46 +172,6 @@ impl Lease {
             }
         })
         .await
-    }
-
-    /// Runs work turn by turn: `work` is called with each turn and returns [`Stint::Pause`] once it has stopped, or
-    /// [`Stint::Done`] with its outcome. Between two turns the notice is acknowledged and the next grant waited for.
-    ///
-    /// ```no_run
-    /// use gpulease::{Lease, Stint};
-    ///
-    /// # async fn step(_: u32) {}
-    /// # async fn example(lease: Lease) -> Result<(), gpulease::Error> {
-    /// let mut steps = 0;
-    /// lease
-    ///     .hold_through_pauses(async |turn| {
-    ///         println!("training on {}", turn.devices()[0].uuid);
-    ///         while steps < 1_000 {
-    ///             if turn.must_stop() {
-    ///                 return Ok::<_, gpulease::Error>(Stint::Pause); // after saving, and freeing the devices
-    ///             }
-    ///             step(steps).await;
-    ///             steps += 1;
-    ///         }
-    ///         Ok(Stint::Done(()))
-    ///     })
-    ///     .await
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// What `work` fails with; [`LeaseLost`](crate::ErrorKind::LeaseLost) when the lease is over before the work is
-    /// done, which is how a lease of [`Preemptible::End`](crate::Preemptible::End) ends on a notice.
-    pub async fn hold_through_pauses<T, E: From<Error>>(
-        &self,
-        mut work: impl AsyncFnMut(Turn) -> Result<Stint<T>, E>,
-    ) -> Result<T, E> {
-        loop {
-            let turn = self.turn().await?;
-            if let Stint::Done(outcome) = work(turn).await? {
-                return Ok(outcome);
-            }
-        }
     }
 
     /// Answers every notice through a handler, until the lease is over: pause, acknowledge, wait for the resume, resume.

@@ -8,6 +8,7 @@ use tonic::Code;
 use super::{
     Scene, TTL, acquire,
     coordinator::{FakeSession, active, refusal},
+    settle,
 };
 use crate::{EndReason, ErrorKind, Lease, LeaseRequest, LostReason};
 
@@ -40,14 +41,6 @@ fn renewed(lease_id: u64, fencing_token: u64) -> Outcome {
     let remaining = Some(prost_types::Duration { seconds: 30, nanos: 0 });
     let renewed = v1::RenewResponse { lease_id, fencing_token, remaining, ..Default::default() };
     Outcome::Renewed(renewed)
-}
-
-/// A request and its refusal: once it is back, the client has read everything said before.
-async fn settle(scene: &Scene, session: &mut FakeSession) {
-    let call = acquire(&scene.client, LeaseRequest::slots(1));
-    let (sequence, _) = session.acquire().await;
-    session.refuse(sequence, Code::ResourceExhausted, "NO_CAPACITY").await;
-    call.await.unwrap().unwrap_err();
 }
 
 #[tokio::test]

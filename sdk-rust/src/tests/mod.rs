@@ -4,6 +4,7 @@
 mod coordinator;
 mod events;
 mod holding;
+mod pausing;
 mod session;
 
 use std::{
@@ -11,9 +12,9 @@ use std::{
     time::Duration,
 };
 
-use coordinator::Coordinator;
+use coordinator::{Coordinator, FakeSession};
 
-use crate::{Client, clock::Clock};
+use crate::{Client, LeaseRequest, clock::Clock};
 
 const TTL: Duration = Duration::from_secs(30);
 
@@ -53,4 +54,12 @@ fn acquire(
 ) -> tokio::task::JoinHandle<Result<crate::Lease, crate::Error>> {
     let client = client.clone();
     tokio::spawn(async move { client.acquire(request).await })
+}
+
+/// A request and its refusal: once it is back, the client has read everything said before.
+async fn settle(scene: &Scene, session: &mut FakeSession) {
+    let call = acquire(&scene.client, LeaseRequest::slots(1));
+    let (sequence, _) = session.acquire().await;
+    session.refuse(sequence, tonic::Code::ResourceExhausted, "NO_CAPACITY").await;
+    call.await.unwrap().unwrap_err();
 }
