@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use gpulease_proto::v1;
 
 use crate::{
-    held::{Held, Report, Told},
+    facts::{Report, Told},
+    held::Held,
     info::LeaseInfo,
     standing::LostReason,
     state::State,

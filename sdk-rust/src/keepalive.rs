@@ -11,7 +11,8 @@ use gpulease_proto::v1::{self, session_renewal_outcome::Outcome, session_request
 use crate::{
     convert,
     error::{Error, ErrorKind},
-    held::{Report, Told, Work},
+    facts::{Report, Told},
+    held::Work,
     info::{LeaseInfo, LeaseState},
     notice::Notice,
     pending::{Pending, PendingRenewal},

@@ -36,6 +36,7 @@ mod error;
 mod event;
 mod events;
 mod explain;
+mod facts;
 mod held;
 mod info;
 mod keepalive;

@@ -19,7 +19,7 @@ use tonic::{Request, Streaming};
 
 use crate::{
     error::{Error, ErrorKind},
-    held::Told,
+    facts::Told,
     retry::Backoff,
     session::Shared,
     standing::LostReason,

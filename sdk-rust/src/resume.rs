@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     error::{Error, ErrorKind},
-    held::Told,
+    facts::Told,
     pending::{Answer, Delivery, Pending},
     retry::TRIES_MAX,
     standing::LostReason,

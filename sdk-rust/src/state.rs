@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     book::Tenure,
     error::{Error, ErrorKind},
-    held::Told,
+    facts::Told,
     info::LeaseInfo,
     pending::{AcquireTerms, Answer, Delivery, Pending, PendingAcquire, PendingVerb, Verb},
     retry::{Backoff, TRIES_MAX},

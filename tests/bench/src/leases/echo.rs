@@ -66,24 +66,6 @@ impl LeaseService for Echo {
         not_here()
     }
 
-    async fn acknowledge(
-        &self,
-        _: Request<v1::AcknowledgeRequest>,
-    ) -> Answer<v1::AcknowledgeResponse> {
-        not_here()
-    }
-
-    async fn extend_notice(
-        &self,
-        _: Request<v1::ExtendNoticeRequest>,
-    ) -> Answer<v1::ExtendNoticeResponse> {
-        not_here()
-    }
-
-    async fn explain(&self, _: Request<v1::ExplainRequest>) -> Answer<v1::ExplainResponse> {
-        not_here()
-    }
-
     async fn revoke(&self, _: Request<v1::RevokeRequest>) -> Answer<v1::RevokeResponse> {
         not_here()
     }
