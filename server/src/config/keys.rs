@@ -5,6 +5,8 @@ use gpulease_core::{request::MEMORY_BYTES_MAX, request::SLOTS_MAX, time::Span};
 use super::value::Kind;
 
 const HOUR: Span = Span::from_secs(3_600);
+/// The contract's longest notice.
+const NOTICE_MAX: Span = Span::from_secs(120);
 const DAY: Span = Span::from_secs(86_400);
 
 /// One key.
@@ -78,6 +80,12 @@ pub(super) static ALL: &[Key] = &[
         Span { min: Span::ZERO, max: HOUR, }, policy.lock_delay),
     key!("leases.session_grace", "How long a place in the queue outlives its caller, so that it can be taken up again.",
         Span { min: Span::ZERO, max: HOUR, }, policy.session_grace),
+    key!("leases.notice", "How long a holder has to answer a notice before its devices are taken.",
+        Span { min: Span::from_millis(100), max: NOTICE_MAX, }, policy.notice),
+    key!("leases.notice_max", "The longest a notice may become by its holder's extension; below leases.notice there is no extension.",
+        Span { min: Span::from_millis(100), max: NOTICE_MAX, }, policy.notice_max),
+    key!("leases.release_check_max", "How long a part that was given back stays closed at the most while no pass shows it free; what is left then counts as foreign.",
+        Span { min: Span::ZERO, max: Span::from_secs(60), }, policy.release_check_max),
     key!("leases.keep_max", "How long devices are kept for the first waiting request when nobody can say how long that takes, and then not.",
         Span { min: Span::from_secs(1), max: DAY, }, policy.keep_max),
     key!("leases.aging_step", "Waiting this long raises a request's place in the order by one priority.",
@@ -95,6 +103,8 @@ pub(super) static ALL: &[Key] = &[
 
     key!("devices.slots", "Into how many slots each device is divided; auto: max(1, host CPUs / devices).",
         OptionalCount { min: 1, max: SLOTS_MAX as u64, }, device_slots),
+    key!("devices.owners", "Which services own which devices: an owner gets its own back from whoever borrows them, by a notice.",
+        Owners {}, policy.owners),
     key!("devices.memory_reserve", "Memory of each device that is kept back from leases; foreign memory uses it up first.",
         Size { min: 0, max: MEMORY_BYTES_MAX, }, device_memory_reserve_bytes),
     key!("devices.memory_limit", "The most memory of each device that may be in use; none: all but the driver's own.",

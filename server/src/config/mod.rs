@@ -10,6 +10,7 @@ mod defaults;
 mod error;
 mod file;
 mod keys;
+mod owners;
 mod print;
 mod value;
 

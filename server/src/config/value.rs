@@ -5,9 +5,9 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
-use gpulease_core::time::Span;
+use gpulease_core::{policy::Owner, time::Span};
 
-use super::{Config, LogFormat};
+use super::{Config, LogFormat, owners};
 
 /// The longest value shown in an error, in characters.
 const SHOWN_MAX: usize = 64;
@@ -62,6 +62,8 @@ pub(super) enum Kind {
     OptionalPath { at: fn(&mut Config) -> &mut Option<PathBuf> },
     /// A text, or `none`.
     OptionalText { form: &'static str, at: fn(&mut Config) -> &mut Option<String> },
+    /// Who owns which devices, or `none`.
+    Owners { at: fn(&mut Config) -> &mut Vec<Owner> },
     /// A log level.
     Level { at: fn(&mut Config) -> &mut String },
     /// A log format.
@@ -98,6 +100,10 @@ impl Kind {
             Self::OptionalText { at, .. } => {
                 *at(config) = unless("none", raw, |raw| Some(text(raw)?.to_owned()))?;
             }
+            Self::Owners { at } => {
+                *at(config) =
+                    unless("none", raw, |raw| owners::parse(text(raw)?))?.unwrap_or_default();
+            }
             Self::Level { at } => *at(config) = level(raw)?,
             Self::Format { at } => *at(config) = format(raw)?,
         }
@@ -128,6 +134,7 @@ impl Kind {
             Self::Path { .. } => "a path".to_owned(),
             Self::OptionalPath { .. } => "a path, or none".to_owned(),
             Self::OptionalText { form, .. } => format!("{form}, or none"),
+            Self::Owners { .. } => format!("{}, or none", owners::FORM),
             Self::Level { .. } => {
                 "error, warn, info, debug, trace or off, or a list such as info,gpulease_server=debug"
                     .to_owned()
@@ -159,6 +166,10 @@ impl Kind {
                 quoted(&at(config).as_ref().map_or("none".into(), |path| path.to_string_lossy()))
             }
             Self::OptionalText { at, .. } => quoted(at(config).as_deref().unwrap_or("none")),
+            Self::Owners { at } => match owners::show(at(config)).as_str() {
+                "" => quoted("none"),
+                shown => quoted(shown),
+            },
             Self::Level { at } => quoted(at(config)),
             Self::Format { at } => quoted(match at(config) {
                 LogFormat::Text => "text",
