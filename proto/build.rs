@@ -5,8 +5,19 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 8] =
-    ["admin", "device", "error", "event", "lease", "lease_service", "metrics", "session"];
+const FILES: [&str; 11] = [
+    "acknowledge",
+    "admin",
+    "device",
+    "error",
+    "event",
+    "explain",
+    "lease",
+    "lease_service",
+    "metrics",
+    "notice",
+    "session",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let files = FILES.map(|name| format!("gpulease/v1/{name}.proto"));
