@@ -374,6 +374,15 @@ impl Client {
         self.unary.open_device(uuid, reason).await
     }
 
+    /// Lets a node's driver go (`quiesced`), so that it can be reset or updated, or takes it up again. Holders keep what
+    /// they have; nothing new is granted there meanwhile.
+    ///
+    /// # Errors
+    /// There is no such node, or no coordinator.
+    pub async fn quiesce_driver(&self, node: &str, quiesced: bool) -> Result<(), Error> {
+        self.unary.quiesce_driver(node, quiesced).await
+    }
+
     /// The latest sample of each device.
     ///
     /// # Errors

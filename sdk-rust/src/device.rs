@@ -28,6 +28,8 @@ named_enum! {
         Closed = "CLOSED",
         /// Cordoned or drained by an operator: no new grants, holders keep theirs until a notice.
         Cordoned = "CORDONED",
+        /// Its node's driver was let go on purpose: no new grants, holders keep theirs.
+        Quiesced = "QUIESCED",
     }
 }
 

@@ -192,6 +192,24 @@ impl Unary {
         Ok(answer.lease_ids)
     }
 
+    pub(crate) async fn quiesce_driver(&self, node: &str, quiesced: bool) -> Result<(), Error> {
+        let node = node.to_owned();
+        if !quiesced {
+            let message = v1::ResumeDriverRequest { node };
+            let resumed = self.call(message, |request| {
+                let mut client = self.admin_service();
+                async move { client.resume_driver(request).await }
+            });
+            return resumed.await.map(|_| ());
+        }
+        let message = v1::QuiesceDriverRequest { node };
+        let let_go = self.call(message, |request| {
+            let mut client = self.admin_service();
+            async move { client.quiesce_driver(request).await }
+        });
+        let_go.await.map(|_| ())
+    }
+
     pub(crate) async fn processes(
         &self,
         filter: ProcessFilter,

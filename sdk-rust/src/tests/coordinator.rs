@@ -378,6 +378,20 @@ impl AdminService for Service {
         }))
     }
 
+    async fn quiesce_driver(
+        &self,
+        _: Request<v1::QuiesceDriverRequest>,
+    ) -> Answered<v1::QuiesceDriverResponse> {
+        Ok(Response::new(v1::QuiesceDriverResponse {}))
+    }
+
+    async fn resume_driver(
+        &self,
+        _: Request<v1::ResumeDriverRequest>,
+    ) -> Answered<v1::ResumeDriverResponse> {
+        Ok(Response::new(v1::ResumeDriverResponse {}))
+    }
+
     async fn open_device(
         &self,
         _: Request<v1::OpenDeviceRequest>,

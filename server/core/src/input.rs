@@ -97,6 +97,16 @@ pub enum Input {
         /// Where.
         target: TargetName,
     },
+    /// An operator wants a node's driver let go, or taken up again: a reset or an update of it needs that nobody has it
+    /// open.
+    Quiesce {
+        /// What the reply carries.
+        ticket: Ticket,
+        /// The node's name.
+        node: Name,
+        /// Let go.
+        quiesced: bool,
+    },
     /// An operator ends a lease.
     Revoke {
         /// What the reply carries.

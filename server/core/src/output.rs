@@ -46,6 +46,13 @@ pub enum Effect {
         /// What the answering sample says, or a later number.
         number: u64,
     },
+    /// Has a node's backend let go of its driver, or take it up again.
+    Quiesce {
+        /// The node.
+        node: Name,
+        /// Let go.
+        quiesced: bool,
+    },
     /// A process was declared: passes tell from now on whether anything of its tree lives.
     Track {
         /// Which one.
@@ -88,6 +95,8 @@ pub enum Answer {
     Cordoned(Cordoned),
     /// Grants there again.
     Uncordoned,
+    /// The driver is being let go, or taken up again.
+    Quiesced,
     /// The lease was released.
     Released(Box<LeaseView>),
     /// The lease was revoked.

@@ -24,6 +24,8 @@ pub(crate) struct Site<'a> {
     pub(crate) measured: &'a Measured,
     /// Processes of unclean ends that are still there (P6).
     pub(crate) lingering: &'a BTreeMap<DeviceId, BTreeSet<Process>>,
+    /// Nodes whose drivers are let go on purpose.
+    pub(crate) quiesced: &'a BTreeSet<NodeId>,
     /// Closed parts to be looked at as if they were open.
     pub(crate) opening: Option<&'a BTreeSet<(DeviceId, LeaseId)>>,
     pub(crate) policy: &'a Policy,
@@ -86,6 +88,9 @@ impl Site<'_> {
         }
         if device.closed_until.is_some() {
             return DeviceCondition::Closed;
+        }
+        if self.quiesced.contains(&device.node) {
+            return DeviceCondition::Quiesced;
         }
         let fresh = |at: Time| self.now.since(at) <= self.policy.sample_age_max;
         match self.measured.device(id) {

@@ -91,6 +91,10 @@ impl Scheduler {
                 let uncordoned = self.uncordon(&target, out);
                 reply(out, ticket, uncordoned);
             }
+            Input::Quiesce { ticket, node, quiesced } => {
+                let answer = self.quiesce(&node, quiesced, out);
+                reply(out, ticket, answer);
+            }
             Input::Revoke { ticket, lease, detail } => {
                 let revoked = self.revoke(lease, detail, out);
                 reply(out, ticket, revoked);
@@ -174,6 +178,7 @@ impl Scheduler {
             inventory: self.state.inventory(),
             measured: &self.soft.measured,
             lingering: &self.soft.lingering,
+            quiesced: &self.soft.quiesced,
             opening: None,
             policy: &self.policy,
             now: self.at.time,

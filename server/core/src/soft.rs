@@ -43,6 +43,8 @@ pub(crate) struct Soft {
     pub(crate) lingering: BTreeMap<DeviceId, BTreeSet<Process>>,
     /// The newest check asked for.
     pub(crate) check: u64,
+    /// Nodes whose drivers are let go on purpose: their devices are not measured, and no one is surprised.
+    pub(crate) quiesced: BTreeSet<NodeId>,
     /// Something may fit now that did not before.
     pub(crate) dirty: bool,
 }

@@ -193,6 +193,8 @@ pub enum DeviceCondition {
     Closed,
     /// It, or its node, is cordoned.
     Cordoned,
+    /// Its node's driver is let go on purpose.
+    Quiesced,
 }
 
 /// A device as it was at one moment.

@@ -94,6 +94,7 @@ impl Delivery {
                 Effect::Check { node, device, number } => {
                     self.errands.check(&node, &device, number);
                 }
+                Effect::Quiesce { node, quiesced } => self.errands.quiesce(&node, quiesced),
                 Effect::Track { process } => self.errands.track(process),
                 Effect::SessionReplaced { caller } => {
                     self.stage(caller, SessionMessage::Replaced);

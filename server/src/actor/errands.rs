@@ -11,6 +11,9 @@ pub trait Errands: Send + Sync {
     /// A full pass over a device is wanted, begun after this call (P6, P7).
     fn check(&self, node: &Name, device: &Name, number: u64);
 
+    /// A node's driver is to be let go, or taken up again.
+    fn quiesce(&self, node: &Name, quiesced: bool);
+
     /// From now on passes tell whether anything of this process's tree lives.
     fn track(&self, process: Process);
 }
@@ -21,6 +24,8 @@ pub struct NoErrands;
 
 impl Errands for NoErrands {
     fn check(&self, _: &Name, _: &Name, _: u64) {}
+
+    fn quiesce(&self, _: &Name, _: bool) {}
 
     fn track(&self, _: Process) {}
 }

@@ -51,6 +51,7 @@ impl Class {
             | Input::ExtendNotice { .. }
             | Input::Cordon { .. }
             | Input::Uncordon { .. }
+            | Input::Quiesce { .. }
             | Input::Revoke { .. }
             | Input::OpenDevice { .. }
             | Input::SessionOpened { .. } => Self::Urgent,

@@ -156,6 +156,7 @@ pub(super) fn caller_of(input: &Input) -> Option<Caller> {
         Input::Revoke { .. }
         | Input::Cordon { .. }
         | Input::Uncordon { .. }
+        | Input::Quiesce { .. }
         | Input::OpenDevice { .. }
         | Input::Observed { .. }
         | Input::Sampled { .. }

@@ -96,6 +96,14 @@ impl Admin {
         }
     }
 
+    async fn quiesce(&self, node: &str, quiesced: bool) -> Result<(), EdgeError> {
+        let node = convert::known_text("node", node)?;
+        match self.ask(|ticket| Input::Quiesce { ticket, node, quiesced }).await? {
+            Answer::Quiesced => Ok(()),
+            _ => Err(EdgeError::Mismatched),
+        }
+    }
+
     async fn open(
         &self,
         wire: &v1::OpenDeviceRequest,
@@ -173,6 +181,24 @@ impl AdminService for Admin {
         let answer = self.open(wire).await;
         let uuid = &wire.device_uuid;
         answer.map(Response::new).map_err(|error| refuse(Attempt::OpenDevice(uuid), error))
+    }
+
+    async fn quiesce_driver(
+        &self,
+        request: Request<v1::QuiesceDriverRequest>,
+    ) -> Result<Response<v1::QuiesceDriverResponse>, Status> {
+        let node = &request.get_ref().node;
+        let answer = self.quiesce(node, true).await.map(|()| v1::QuiesceDriverResponse {});
+        answer.map(Response::new).map_err(|error| refuse(Attempt::Quiesce(node), error))
+    }
+
+    async fn resume_driver(
+        &self,
+        request: Request<v1::ResumeDriverRequest>,
+    ) -> Result<Response<v1::ResumeDriverResponse>, Status> {
+        let node = &request.get_ref().node;
+        let answer = self.quiesce(node, false).await.map(|()| v1::ResumeDriverResponse {});
+        answer.map(Response::new).map_err(|error| refuse(Attempt::Quiesce(node), error))
     }
 }
 

@@ -219,6 +219,7 @@ fn lease_of(reply: &Reply) -> Result<v1::Lease, EdgeError> {
             Answer::Queued(_)
             | Answer::Cordoned(_)
             | Answer::Uncordoned
+            | Answer::Quiesced
             | Answer::Renewed { .. }
             | Answer::DeviceOpened { .. }
             | Answer::Welcome(_),

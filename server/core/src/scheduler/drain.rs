@@ -9,11 +9,11 @@ use super::Scheduler;
 use crate::{
     deadline::Deadline,
     event::Event,
-    id::{DeviceId, LeaseId},
+    id::{DeviceId, LeaseId, Name},
     input::TargetName,
     lease::{Lease, State as LeaseState},
     notice::{Cause, Target},
-    output::{Answer, Cordoned, Output, Rejection},
+    output::{Answer, Cordoned, Effect, Output, Rejection},
     request::Preemptible,
 };
 
@@ -100,6 +100,28 @@ impl Scheduler {
     pub(super) fn within_minimum_hold(&self, lease: &Lease) -> bool {
         let held = lease.granted_at.map(|granted| granted.after(lease.request.minimum_hold));
         lease.state == LeaseState::Active && held.is_some_and(|held| held > self.now())
+    }
+
+    /// Lets a node's driver go, or takes it up again. Holders keep what they have; nothing new is granted meanwhile. It
+    /// is no fact of the journal: a coordinator that starts takes the driver up.
+    pub(super) fn quiesce(
+        &mut self,
+        name: &Name,
+        quiesced: bool,
+        out: &mut Output,
+    ) -> Result<Answer, Rejection> {
+        let node = self.state.inventory().node_named(name.as_str());
+        let node = node.ok_or_else(|| Rejection::NodeNotFound { name: name.clone() })?;
+        let changed = if quiesced {
+            self.soft.quiesced.insert(node)
+        } else {
+            self.soft.quiesced.remove(&node)
+        };
+        if changed {
+            out.effects.push(Effect::Quiesce { node: name.clone(), quiesced });
+            self.soft.dirty = true;
+        }
+        Ok(Answer::Quiesced)
     }
 
     fn target(&self, named: &TargetName) -> Result<Target, Rejection> {

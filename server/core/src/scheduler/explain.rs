@@ -62,6 +62,7 @@ impl Scheduler {
             DeviceCondition::Unreachable => return Some("node unreachable"),
             DeviceCondition::Unavailable => return Some("device or node lost"),
             DeviceCondition::Closed => return Some("closed after an import of the journal"),
+            DeviceCondition::Quiesced => return Some("its driver is let go on purpose"),
             DeviceCondition::Cordoned => return Some("cordoned"),
         }
         let kept = device.kept_for.is_some_and(|other| other != lease.id);

@@ -141,6 +141,9 @@ impl Story {
                 format!("{} hears: {}", self.caller_name(*caller), self.view(lease))
             }
             Effect::Check { device, number, .. } => format!("check {number} of {device}"),
+            Effect::Quiesce { node, quiesced } => {
+                format!("driver of {node} {}", if *quiesced { "let go" } else { "taken up" })
+            }
             Effect::Track { process } => format!("track process {}", process.pid),
             Effect::SessionReplaced { caller } => {
                 format!("{} hears: replaced", self.caller_name(*caller))
@@ -199,6 +202,7 @@ impl Story {
                 )
             }
             Answer::Uncordoned => "uncordoned".to_owned(),
+            Answer::Quiesced => "told".to_owned(),
             Answer::Released(view) => format!("released, {}", self.view(view)),
             Answer::Revoked(view) => format!("revoked, {}", self.view(view)),
             Answer::DeviceOpened { leases } => {

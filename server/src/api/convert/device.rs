@@ -50,6 +50,7 @@ const fn state(condition: DeviceCondition) -> v1::DeviceState {
         DeviceCondition::Unreachable => v1::DeviceState::Unreachable,
         DeviceCondition::Closed => v1::DeviceState::Closed,
         DeviceCondition::Unavailable => v1::DeviceState::Unavailable,
+        DeviceCondition::Quiesced => v1::DeviceState::Quiesced,
         DeviceCondition::Cordoned => v1::DeviceState::Cordoned,
     }
 }

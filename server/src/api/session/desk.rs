@@ -260,6 +260,7 @@ impl Desk {
             }
             Answer::Cordoned(_)
             | Answer::Uncordoned
+            | Answer::Quiesced
             | Answer::Renewed { .. }
             | Answer::Revoked(_)
             | Answer::DeviceOpened { .. } => {
