@@ -135,6 +135,8 @@ pub enum Event {
     NoticeChanged {
         /// Which lease.
         lease: LeaseId,
+        /// The notice's number.
+        notice: NoticeId,
         /// Why it stands now.
         causes: Vec<Cause>,
         /// When the devices are taken now.
@@ -146,6 +148,8 @@ pub enum Event {
     NoticeWithdrawn {
         /// Which lease.
         lease: LeaseId,
+        /// The notice's number.
+        notice: NoticeId,
     },
     /// A lease gave its devices back on a notice, or lost one of them, and waits for others.
     Paused {

@@ -12,7 +12,7 @@ use gpulease_core::{
     notice::{Cause, Target},
     request::Request,
     state::State,
-    view::DeviceName,
+    view::{CauseView, DeviceName},
 };
 
 /// What leases asked for whose records are forgotten or soon may be, and whose end a reader of the past has not come to:
@@ -30,6 +30,8 @@ pub enum Subject {
         request: Option<Arc<Request>>,
         /// The devices that the event names.
         devices: Vec<DeviceName>,
+        /// The causes of a notice that it names.
+        causes: Vec<CauseView>,
     },
     /// A device.
     Device(DeviceName),
@@ -82,16 +84,17 @@ impl Subject {
             | Event::Opened { device, .. }
             | Event::DeviceOpened { device, .. } => Self::device(state, *device),
             Event::Requested { request, .. } => {
-                Self::Lease { request: Some(Arc::clone(request)), devices: Vec::new() }
+                let request = Some(Arc::clone(request));
+                Self::Lease { request, devices: Vec::new(), causes: Vec::new() }
             }
             Event::Granted { lease, devices, .. } | Event::Kept { lease, devices, .. } => {
                 Self::lease(state, *lease, devices)
             }
             Event::Noticed { lease, causes, .. } | Event::NoticeChanged { lease, causes, .. } => {
-                Self::lease(state, *lease, &drained(state, causes))
+                Self::noticed(state, *lease, causes)
             }
             Event::KeepDropped { lease, .. }
-            | Event::NoticeWithdrawn { lease }
+            | Event::NoticeWithdrawn { lease, .. }
             | Event::Paused { lease, .. }
             | Event::Reclaiming { lease, .. }
             | Event::Ended { lease, .. } => Self::lease(state, *lease, &[]),
@@ -106,7 +109,13 @@ impl Subject {
     fn lease(state: &State, id: LeaseId, devices: &[DeviceId]) -> Self {
         let request = state.lease(id).map(|lease| Arc::clone(&lease.request));
         let devices = devices.iter().filter_map(|id| device_name(state, *id)).collect();
-        Self::Lease { request, devices }
+        Self::Lease { request, devices, causes: Vec::new() }
+    }
+
+    fn noticed(state: &State, id: LeaseId, causes: &[Cause]) -> Self {
+        let request = state.lease(id).map(|lease| Arc::clone(&lease.request));
+        let causes = causes.iter().filter_map(|cause| cause_name(state, *cause)).collect();
+        Self::Lease { request, devices: Vec::new(), causes }
     }
 
     fn device(state: &State, id: DeviceId) -> Self {
@@ -125,16 +134,17 @@ fn device_name(state: &State, id: DeviceId) -> Option<DeviceName> {
     Some(DeviceName { id, node, facts: Arc::clone(&device.facts) })
 }
 
-/// A device for each drain among the causes of a notice: the one drained, or one of the node drained.
-fn drained(state: &State, causes: &[Cause]) -> Vec<DeviceId> {
-    let device = |cause: &Cause| match cause {
-        Cause::Preemption(_) => None,
-        Cause::Drain(Target::Device(device)) => Some(*device),
-        Cause::Drain(Target::Node(node)) => {
-            state.inventory().node(*node).and_then(|node| node.devices.first().copied())
+fn cause_name(state: &State, cause: Cause) -> Option<CauseView> {
+    Some(match cause {
+        Cause::Preemption(lease) => CauseView::Preemption(lease),
+        Cause::Drain(Target::Device(device)) => {
+            let DeviceName { node, facts, .. } = device_name(state, device)?;
+            CauseView::DrainDevice { node, uuid: facts.uuid.clone() }
         }
-    };
-    causes.iter().filter_map(device).collect()
+        Cause::Drain(Target::Node(node)) => {
+            CauseView::DrainNode(state.inventory().node(node)?.facts.name.clone())
+        }
+    })
 }
 
 fn lease_of(event: &Event) -> Option<LeaseId> {
@@ -144,7 +154,7 @@ fn lease_of(event: &Event) -> Option<LeaseId> {
         | Event::KeepDropped { lease, .. }
         | Event::Noticed { lease, .. }
         | Event::NoticeChanged { lease, .. }
-        | Event::NoticeWithdrawn { lease }
+        | Event::NoticeWithdrawn { lease, .. }
         | Event::Paused { lease, .. }
         | Event::Reclaiming { lease, .. }
         | Event::Ended { lease, .. } => Some(*lease),

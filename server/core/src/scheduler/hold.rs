@@ -135,7 +135,7 @@ impl Scheduler {
         let causes = standing.causes.clone();
         self.heard_from(id, caller, token);
         self.change_notice(
-            Event::NoticeChanged { lease: id, causes, deadline, extended: true },
+            Event::NoticeChanged { lease: id, notice, causes, deadline, extended: true },
             out,
         );
         Ok(Answer::NoticeExtended(Box::new(self.lease_view_of(id))))

@@ -31,7 +31,8 @@ impl Scheduler {
                 causes.push(cause);
                 causes.sort_unstable();
                 let (deadline, extended) = (notice.deadline.min(deadline), notice.extended);
-                let event = Event::NoticeChanged { lease: id, causes, deadline, extended };
+                let notice = notice.id;
+                let event = Event::NoticeChanged { lease: id, notice, causes, deadline, extended };
                 self.emit(event, out);
             }
             _ => return,
@@ -80,12 +81,12 @@ impl Scheduler {
         if causes.len() == notice.causes.len() {
             return;
         }
+        let (notice, deadline, extended) = (notice.id, notice.deadline, notice.extended);
         if causes.is_empty() {
-            self.emit(Event::NoticeWithdrawn { lease: id }, out);
+            self.emit(Event::NoticeWithdrawn { lease: id, notice }, out);
             self.forget_notice(id);
         } else {
-            let (deadline, extended) = (notice.deadline, notice.extended);
-            self.emit(Event::NoticeChanged { lease: id, causes, deadline, extended }, out);
+            self.emit(Event::NoticeChanged { lease: id, notice, causes, deadline, extended }, out);
         }
         self.soft.dirty = true;
         self.tell(id, out);

@@ -19,20 +19,17 @@ impl State {
             Event::Noticed { lease, notice, causes, deadline } => {
                 self.noticed(at, *lease, *notice, (causes, *deadline))
             }
-            Event::NoticeChanged { lease, causes, deadline, extended } => {
-                let notice = self.standing_notice(*lease)?;
+            Event::NoticeChanged { lease, notice: id, causes, deadline, extended } => {
+                let notice = self.standing_notice(*lease, *id)?;
                 (notice.causes, notice.deadline) = (causes.clone(), *deadline);
                 notice.extended = *extended;
-                let id = notice.id;
-                self.lease_mut(*lease)?.record(at, FactKind::NoticeChanged(id));
+                self.lease_mut(*lease)?.record(at, FactKind::NoticeChanged(*id));
                 Ok(())
             }
-            Event::NoticeWithdrawn { lease } => {
-                let notice = self.standing_notice(*lease)?;
-                notice.causes.clear();
-                let id = notice.id;
+            Event::NoticeWithdrawn { lease, notice: id } => {
+                self.standing_notice(*lease, *id)?.causes.clear();
                 let lease = self.enter(*lease, LeaseState::Active, &[LeaseState::Pausing])?;
-                lease.record(at, FactKind::NoticeWithdrawn(id));
+                lease.record(at, FactKind::NoticeWithdrawn(*id));
                 Ok(())
             }
             _ => Err("it is no event of a notice".to_owned()),
@@ -87,11 +84,12 @@ impl State {
         Ok(())
     }
 
-    fn standing_notice(&mut self, id: LeaseId) -> Fit<&mut Notice> {
+    fn standing_notice(&mut self, id: LeaseId, notice: NoticeId) -> Fit<&mut Notice> {
         let lease = self.lease_mut(id)?;
         if lease.state != LeaseState::Pausing {
             return Err(format!("lease {id} is {:?} and has no notice", lease.state));
         }
-        lease.notice.as_mut().ok_or_else(|| format!("lease {id} has no notice"))
+        let standing = lease.notice.as_mut().filter(|standing| standing.id == notice);
+        standing.ok_or_else(|| format!("lease {id} does not have notice {notice}"))
     }
 }

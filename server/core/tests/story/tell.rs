@@ -79,13 +79,13 @@ impl Story {
                 self.name(*lease),
                 self.causes(causes)
             ),
-            Event::NoticeChanged { lease, causes, deadline, .. } => format!(
-                "{} has its notice until {deadline}: {}",
+            Event::NoticeChanged { lease, notice, causes, deadline, .. } => format!(
+                "{} has notice {notice} until {deadline} now: {}",
                 self.name(*lease),
                 self.causes(causes)
             ),
-            Event::NoticeWithdrawn { lease } => {
-                format!("{} has its notice withdrawn", self.name(*lease))
+            Event::NoticeWithdrawn { lease, notice } => {
+                format!("{} has notice {notice} withdrawn", self.name(*lease))
             }
             Event::Paused { lease, lost } => {
                 format!("{} paused{}", self.name(*lease), in_words(lost.as_deref()))

@@ -34,7 +34,7 @@ async fn a_cursor_gives_each_later_batch_once_in_order_with_names() {
     assert_eq!(revisions, (1..=last).collect::<Vec<_>>());
     let published = all.last().unwrap();
     assert!(matches!(published.batch.events[..], [Event::Requested { .. }, Event::Granted { .. }]));
-    let Subject::Lease { request, devices } = &published.subjects[1] else {
+    let Subject::Lease { request, devices, .. } = &published.subjects[1] else {
         panic!("{published:?}")
     };
     assert_eq!(request.as_ref().unwrap().request_id, "r4".into());

@@ -8,10 +8,10 @@ use gpulease_core::{
     event::Event,
     id::{LeaseId, Name},
     lease::EndReason,
-    notice::{Cause, Target},
+    notice::Target,
     request::{Request, Share},
     time::Time,
-    view::{CauseView, DeviceName},
+    view::DeviceName,
 };
 use gpulease_proto::v1;
 
@@ -91,10 +91,9 @@ fn event(event: &Event, subject: &Subject, at: Time) -> Option<v1::Event> {
 
 fn lease_event(event: &Event, subject: &Subject, at: Time) -> Option<v1::LeaseEvent> {
     use v1::LeaseEventKind as Kind;
-    let (request, devices): (Option<&Request>, &[DeviceName]) = match subject {
-        Subject::Lease { request, devices } => (request.as_deref(), devices),
-        _ => (None, &[]),
-    };
+    let Subject::Lease { request, devices, causes } = subject else { return None };
+    let request = request.as_deref();
+    let notice_causes = || causes.iter().map(notice_cause).collect();
     let about = |kind, lease| about_lease(kind, lease, request);
     let ending = |kind, lease, reason: EndReason, detail: &Option<_>| v1::LeaseEvent {
         end_reason: end_reason(Some(reason)).into(),
@@ -111,18 +110,21 @@ fn lease_event(event: &Event, subject: &Subject, at: Time) -> Option<v1::LeaseEv
             devices: held_devices(devices, request),
             ..about(if *resumed { Kind::Resumed } else { Kind::Granted }, *lease)
         },
-        Event::Noticed { lease, notice, causes, deadline } => v1::LeaseEvent {
+        Event::Noticed { lease, notice, deadline, .. } => v1::LeaseEvent {
             notice_id: notice.0,
             notice_remaining: Some(from_span(deadline.since(at))),
-            notice_causes: notice_causes(causes, devices),
+            notice_causes: notice_causes(),
             ..about(Kind::Noticed, *lease)
         },
-        Event::NoticeChanged { lease, causes, deadline, .. } => v1::LeaseEvent {
+        Event::NoticeChanged { lease, notice, deadline, .. } => v1::LeaseEvent {
+            notice_id: notice.0,
             notice_remaining: Some(from_span(deadline.since(at))),
-            notice_causes: notice_causes(causes, devices),
+            notice_causes: notice_causes(),
             ..about(Kind::NoticeChanged, *lease)
         },
-        Event::NoticeWithdrawn { lease } => about(Kind::NoticeWithdrawn, *lease),
+        Event::NoticeWithdrawn { lease, notice } => {
+            v1::LeaseEvent { notice_id: notice.0, ..about(Kind::NoticeWithdrawn, *lease) }
+        }
         Event::Paused { lease, lost } => {
             v1::LeaseEvent { detail: text_of(lost.as_deref()), ..about(Kind::Paused, *lease) }
         }
@@ -140,26 +142,6 @@ fn lease_event(event: &Event, subject: &Subject, at: Time) -> Option<v1::LeaseEv
         Event::Ended { lease, reason, detail } => ending(Kind::Ended, *lease, *reason, detail),
         _ => return None,
     })
-}
-
-/// Why a notice stands; each drain among the causes has a device that names it.
-fn notice_causes(causes: &[Cause], devices: &[DeviceName]) -> Vec<v1::NoticeCause> {
-    let mut drained = devices.iter();
-    let named = |cause: &Cause| {
-        let view = match cause {
-            Cause::Preemption(lease) => CauseView::Preemption(*lease),
-            Cause::Drain(Target::Device(_)) => {
-                let device = drained.next()?;
-                CauseView::DrainDevice {
-                    node: device.node.clone(),
-                    uuid: device.facts.uuid.clone(),
-                }
-            }
-            Cause::Drain(Target::Node(_)) => CauseView::DrainNode(drained.next()?.node.clone()),
-        };
-        Some(notice_cause(&view))
-    };
-    causes.iter().filter_map(named).collect()
 }
 
 /// The devices of a grant; what is held of each goes unsaid where the lease is forgotten.
@@ -275,22 +257,26 @@ fn node_event(event: &Event, subject: &Subject) -> Option<v1::NodeEvent> {
 mod tests {
     use std::{sync::Arc, time::SystemTime};
 
-    use gpulease_core::{event::Batch, id::Revision};
+    use gpulease_core::{
+        event::Batch,
+        id::{NoticeId, Revision},
+    };
 
     use super::*;
 
     #[test]
     fn a_forgotten_lease_is_shown_by_number_and_never_left_out_of_a_services_watch() {
-        let withdrawn = Event::NoticeWithdrawn { lease: LeaseId(7) };
+        let withdrawn = Event::NoticeWithdrawn { lease: LeaseId(7), notice: NoticeId(2) };
         let batch = Batch { revision: Revision(3), time: Time::ZERO, events: vec![withdrawn] };
+        let nobody = Subject::Lease { request: None, devices: Vec::new(), causes: Vec::new() };
         let published = Published {
             batch: Arc::new(batch),
             at: SystemTime::UNIX_EPOCH,
-            subjects: Arc::new([Subject::Lease { request: None, devices: Vec::new() }]),
+            subjects: Arc::new([nobody]),
         };
         let seen = watch_response(&published, None).unwrap().unwrap();
         let Some(v1::event::Body::Lease(lease)) = &seen.events[0].body else { panic!("{seen:?}") };
-        assert_eq!(lease.lease_id, 7);
+        assert_eq!((lease.lease_id, lease.notice_id), (7, 2));
         watch_response(&published, Some(&"service".into())).unwrap_err();
     }
 }
