@@ -204,6 +204,11 @@ impl Held {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_unreachable(&self) -> bool {
+        self.unreachable.load(Ordering::Acquire)
+    }
+
     /// Says once that it became uncertain.
     pub(crate) fn look(&self, now: Duration) {
         let mut facts = self.facts();

@@ -5,6 +5,7 @@ use std::{path::Path, pin::Pin};
 use gpulease_proto::v1::{
     self,
     admin_service_server::{AdminService, AdminServiceServer},
+    device_service_server::{DeviceService, DeviceServiceServer},
     event_service_server::{EventService, EventServiceServer},
     lease_service_server::{LeaseService, LeaseServiceServer},
     session_request, session_response,
@@ -46,6 +47,7 @@ pub(super) struct FakeSession {
     requests: Streaming<v1::SessionRequest>,
     answers: mpsc::Sender<Result<v1::SessionResponse, Status>>,
     pub(super) hello: v1::SessionHello,
+    pub(super) trace_parent: Option<String>,
 }
 
 /// One stream of events, played by the test.
@@ -94,6 +96,7 @@ impl Coordinator {
             .add_service(LeaseServiceServer::new(service()))
             .add_service(EventServiceServer::new(service()))
             .add_service(AdminServiceServer::new(service()))
+            .add_service(DeviceServiceServer::new(service()))
             .serve_with_incoming(listen());
         runtime.spawn(async move { serving.await.unwrap() });
         drop(entered);
@@ -129,13 +132,18 @@ impl Coordinator {
     pub(super) fn kill(self) {
         drop(self);
     }
+
+    /// The same, for one that is part of something.
+    pub(super) fn end(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Drop for Coordinator {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        self.end();
     }
 }
 
@@ -251,13 +259,15 @@ impl LeaseService for Service {
         &self,
         request: Request<Streaming<v1::SessionRequest>>,
     ) -> Answered<Self::SessionStream> {
+        let trace_parent = request.metadata().get("traceparent");
+        let trace_parent = trace_parent.map(|text| text.to_str().unwrap().to_owned());
         let mut requests = request.into_inner();
         let first = requests.message().await?.and_then(|message| message.body);
         let Some(session_request::Body::Hello(hello)) = first else {
             return Err(Status::invalid_argument("the first message is no hello"));
         };
         let (answers, answers_out) = mpsc::channel(ROOM);
-        let session = FakeSession { requests, answers, hello };
+        let session = FakeSession { requests, answers, hello, trace_parent };
         self.streams.send(session).await.map_err(|_| Status::unavailable("the test is over"))?;
         Ok(Response::new(Box::pin(ReceiverStream::new(answers_out))))
     }
@@ -278,18 +288,29 @@ impl LeaseService for Service {
         Err(Status::unimplemented("release"))
     }
 
+    /// Any lease is paused by it.
     async fn acknowledge(
         &self,
-        _: Request<v1::AcknowledgeRequest>,
+        request: Request<v1::AcknowledgeRequest>,
     ) -> Answered<v1::AcknowledgeResponse> {
-        Err(Status::unimplemented("acknowledge"))
+        let v1::AcknowledgeRequest { lease_id, fencing_token, .. } = request.into_inner();
+        let state = v1::LeaseState::Paused as i32;
+        let lease = Some(v1::Lease { state, ..active(lease_id, fencing_token) });
+        Ok(Response::new(v1::AcknowledgeResponse { lease }))
     }
 
+    /// Whatever is asked for is what is left.
     async fn extend_notice(
         &self,
-        _: Request<v1::ExtendNoticeRequest>,
+        request: Request<v1::ExtendNoticeRequest>,
     ) -> Answered<v1::ExtendNoticeResponse> {
-        Err(Status::unimplemented("extend_notice"))
+        let asked = request.into_inner();
+        let remaining = asked.extension;
+        let notice = v1::Notice { id: asked.notice_id, remaining, ..v1::Notice::default() };
+        let state = v1::LeaseState::Pausing as i32;
+        let lease = active(asked.lease_id, asked.fencing_token);
+        let lease = Some(v1::Lease { state, notice: Some(notice), ..lease });
+        Ok(Response::new(v1::ExtendNoticeResponse { lease }))
     }
 
     /// Any lease is queued behind lease 1, which stands in its way on one device.
@@ -397,5 +418,37 @@ impl AdminService for Service {
         _: Request<v1::OpenDeviceRequest>,
     ) -> Answered<v1::OpenDeviceResponse> {
         Ok(Response::new(v1::OpenDeviceResponse { lease_ids: vec![7] }))
+    }
+}
+
+#[tonic::async_trait]
+impl DeviceService for Service {
+    async fn list(
+        &self,
+        _: Request<v1::DeviceServiceListRequest>,
+    ) -> Answered<v1::DeviceServiceListResponse> {
+        Ok(Response::new(v1::DeviceServiceListResponse::default()))
+    }
+
+    async fn get(
+        &self,
+        _: Request<v1::DeviceServiceGetRequest>,
+    ) -> Answered<v1::DeviceServiceGetResponse> {
+        Err(Status::not_found("no such device"))
+    }
+
+    /// Two devices with one process each, a page for each; the second process belongs to no lease.
+    async fn list_processes(
+        &self,
+        request: Request<v1::ListProcessesRequest>,
+    ) -> Answered<v1::ListProcessesResponse> {
+        let asked = request.into_inner();
+        let second = asked.page_token == "2" || asked.device_uuid == "GPU-2";
+        let (pid, lease_id) = if second { (102, 0) } else { (101, 1) };
+        let process = Some(v1::Process { pid, started_ticks: Some(5) });
+        Ok(Response::new(v1::ListProcessesResponse {
+            processes: vec![v1::DeviceProcess { process, lease_id, ..Default::default() }],
+            next_page_token: if second { String::new() } else { "2".to_owned() },
+        }))
     }
 }

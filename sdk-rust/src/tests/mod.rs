@@ -1,8 +1,10 @@
 //! The client against a coordinator that a test plays by hand, over real loopback sockets. Time on the client's
 //! clock is moved by the test; nothing sleeps to pass.
 
+mod calls;
 mod coordinator;
 mod events;
+mod fallback;
 mod holding;
 mod pausing;
 mod session;
@@ -27,7 +29,10 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let coordinator = Coordinator::start();
+        Self::at(Coordinator::start()).await
+    }
+
+    async fn at(coordinator: Coordinator) -> Self {
         let now = Arc::new(Mutex::new(Duration::from_secs(1_000)));
         let client = Client::builder()
             .endpoint(coordinator.endpoint())
