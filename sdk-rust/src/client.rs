@@ -143,12 +143,7 @@ impl Client {
         let wait = request.wait_or(self.conduct.request_timeout);
         let longest = wait.max(self.conduct.request_timeout).saturating_add(LATENCY_MAX);
         let outcome = timeout(longest, self.ask(request, |_| ())).await;
-        let outcome = outcome.unwrap_or_else(|_| {
-            let message = format!("the coordinator did not answer within {longest:?}");
-            let error = Error::new(ErrorKind::DeadlineExceeded, "DEADLINE_EXCEEDED", message);
-            self.conduct.breaker.failed(&error, self.session.now());
-            Err(error)
-        });
+        let outcome = outcome.unwrap_or_else(|_| Err(self.session.no_answer(longest)));
         let outcome = match outcome {
             Ok(lease) => Ok(Acquired::Gpu(lease)),
             Err(error) if self.conduct.fallback_to_cpu => CpuReason::of(error).map(Acquired::Cpu),

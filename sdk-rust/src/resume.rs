@@ -29,7 +29,7 @@ impl State {
     ) {
         self.unlink();
         let abandoned = self.take_abandoned();
-        self.link = Some(link);
+        (self.link, self.away) = (Some(link), None);
         self.welcomed(&welcome, told, now);
         self.renew_all(now);
         for lease in welcome.into_iter().filter(|lease| abandoned.contains(&lease.request_id)) {
@@ -73,6 +73,7 @@ impl State {
         if error.is_nobody_there() || error.kind() != ErrorKind::Unavailable {
             self.set_unreachable(error.is_nobody_there(), now);
         }
+        self.away = Some(error.clone());
         let failures_max = if error.is_retryable() { TRIES_MAX } else { 1 };
         let given_up: Vec<u64> = self
             .pending

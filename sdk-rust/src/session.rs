@@ -130,11 +130,18 @@ impl Session {
         let longest = request.wait.saturating_add(self.0.answer_grace);
         let request_id = request.message.request_id.clone();
         let outcome = timeout(longest, self.try_to_acquire(request, on_queued)).await;
-        outcome.unwrap_or_else(|_| {
+        outcome.unwrap_or_else(|_| Err(self.no_answer(longest).with_request_id(&request_id)))
+    }
+
+    /// What to say of a request that had no answer in this time.
+    pub(crate) fn no_answer(&self, longest: Duration) -> Error {
+        // Where the session does not open, that was counted and says more.
+        let away = self.0.state().away.clone();
+        away.unwrap_or_else(|| {
             let message = format!("the coordinator did not answer within {longest:?}");
             let error = Error::new(ErrorKind::DeadlineExceeded, "DEADLINE_EXCEEDED", message);
             self.0.breaker.failed(&error, self.now());
-            Err(error.with_request_id(&request_id))
+            error
         })
     }
 

@@ -55,6 +55,8 @@ pub(crate) struct State {
     /// When the keep-alive wakes by itself; `None`: it sleeps until it is called.
     pub(crate) keepalive_wakes_at: Option<Duration>,
     pub(crate) revision_seen: u64,
+    /// Why the session could not be opened the last time it was tried.
+    pub(crate) away: Option<Error>,
     /// No handle is left, or the client was closed: what is pending is finished, then the session ends.
     pub(crate) closing: bool,
     /// Why nothing can be asked any more.

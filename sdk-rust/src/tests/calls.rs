@@ -71,14 +71,14 @@ async fn the_trace_context_travels_with_the_session_and_with_each_request() {
     let (sequence, asked) = session.acquire().await;
     assert_eq!(asked.trace_parent, TRACE);
     session.grant(sequence, active(1, 1)).await;
-    by_default.await.unwrap().unwrap();
+    drop(by_default.await.unwrap().unwrap());
     session.release().await;
 
     let given = acquire(&client, LeaseRequest::slots(1).trace_parent(OTHER_TRACE));
     let (sequence, asked) = session.acquire().await;
     assert_eq!(asked.trace_parent, OTHER_TRACE);
     session.grant(sequence, active(2, 2)).await;
-    given.await.unwrap().unwrap();
+    drop(given.await.unwrap().unwrap());
 
     let error =
         client.acquire(LeaseRequest::slots(1).trace_parent("00-nonsense")).await.unwrap_err();

@@ -124,7 +124,7 @@ async fn an_open_circuit_means_the_cpu_and_health_checks_close_it() {
     assert_eq!(client.breaker_state(), BreakerState::HalfOpen);
     let call = acquire(&client, LeaseRequest::slots(1));
     granted_next(&mut session).await;
-    call.await.unwrap().unwrap();
+    drop(call.await.unwrap().unwrap());
     assert_eq!(client.breaker_state(), BreakerState::Closed);
 }
 
@@ -151,7 +151,7 @@ async fn while_a_lease_is_held_an_open_circuit_refuses_nothing() {
     assert_eq!(client.breaker_state(), BreakerState::Open);
     let call = acquire(&client, LeaseRequest::slots(1));
     granted_next(&mut session).await;
-    call.await.unwrap().unwrap();
+    drop(call.await.unwrap().unwrap());
     drop(lease);
 }
 
