@@ -59,6 +59,18 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     Ok(value)
 }
 
+/// Decodes what a value begins with, such as its first field, and leaves the rest alone.
+///
+/// # Errors
+/// As [`decode`], without `LeftOver`.
+pub fn decode_beginning<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let (format, rest) = bytes.split_first().ok_or(CodecError::Empty)?;
+    if *format != FORMAT_POSTCARD_1 {
+        return Err(CodecError::UnknownFormat { found: *format });
+    }
+    Ok(postcard::take_from_bytes(rest)?.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +81,7 @@ mod tests {
         let bytes = encode(&value).unwrap();
         assert_eq!(bytes[0], FORMAT_POSTCARD_2);
         assert_eq!(decode::<(u64, String, Vec<Option<i32>>)>(&bytes).unwrap(), value);
+        assert_eq!(decode_beginning::<u64>(&bytes[..6]).unwrap(), 7);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use super::Revision;
 
 /// What an operator can do about damage; part of every message that refuses to start.
 const WAY_OUT: &str = "gpulease does not start empty, because devices that are still leased would be granted twice; \
-    restore a copy of the data directory, or, once nothing runs on the devices, move the directory away to begin anew";
+    see what is left with `gpulease journal check`, then restore a copy of the data directory, or carry what is left \
+    into a new one with `gpulease journal export` and `gpulease journal import --salvage` (server/RECOVERY.md)";
 
 /// An error of the journal.
 #[derive(Debug, thiserror::Error)]
@@ -168,11 +169,25 @@ pub enum JournalError {
         /// The oldest kept batch.
         oldest: Revision,
     },
-    /// A journal is already there, or not empty, where an import wants to begin.
-    #[error("cannot import into {}: there is a journal already; name a data directory without one", path.display())]
+    /// There is no journal to look at.
+    #[error(
+        "there is no journal in {}; name the data directory of a coordinator that has run, with --data",
+        path.display()
+    )]
+    NoJournal {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// A journal is already there, or something else, where an import wants to begin.
+    #[error(
+        "cannot import into {}: there is {} already; name an empty data directory, or one that is not there yet",
+        path.display(), found.display()
+    )]
     NotEmpty {
         /// The data directory.
         path: PathBuf,
+        /// What is there.
+        found: PathBuf,
     },
     /// An export cannot be read.
     #[error("cannot import line {line} of the export: {what}; export again, or use another copy")]

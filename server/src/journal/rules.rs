@@ -28,7 +28,8 @@ pub(super) fn check_begin(
     first: Revision,
 ) -> Result<Revision, JournalError> {
     if last != Revision::ZERO {
-        return Err(JournalError::NotEmpty { path: path.to_path_buf() });
+        let (path, found) = (path.to_path_buf(), path.to_path_buf());
+        return Err(JournalError::NotEmpty { path, found });
     }
     let before = first.0.checked_sub(1).map(Revision);
     before.ok_or(JournalError::OutOfOrder { expected: Revision::ZERO.next(), found: first })

@@ -59,8 +59,9 @@ impl Directory {
     /// Takes the lock and builds an empty journal aside, to be filled and published.
     pub(super) fn create_aside(data: &Path, segment_bytes: usize) -> Result<Self, JournalError> {
         let directory = Self::hold(data, segment_bytes)?;
-        if exists(&directory.journal)? {
-            return Err(JournalError::NotEmpty { path: directory.data });
+        let found = entries(&directory.data)?.into_iter().find(|path| !may_lie_beside(path));
+        if let Some(found) = found {
+            return Err(JournalError::NotEmpty { path: directory.data, found });
         }
         directory.build()
     }
@@ -125,6 +126,41 @@ impl Directory {
     }
 }
 
+/// A data directory that is only looked at: no coordinator starts on it meanwhile, and nothing in it is changed.
+pub(super) struct Held {
+    /// Where the journal is.
+    pub(super) journal: PathBuf,
+    /// What is wrong with its head.
+    pub(super) damage: Vec<String>,
+    /// Keep it for as long as the files are read; a copy of a directory may lack it.
+    pub(super) lock: Option<File>,
+}
+
+impl Held {
+    /// Takes the lock, and checks the format.
+    pub(super) fn of(data: &Path) -> Result<Self, JournalError> {
+        let journal = data.join(JOURNAL);
+        if !exists(&journal)? {
+            return Err(JournalError::NoJournal { path: data.to_path_buf() });
+        }
+        let path = data.join("lock");
+        let lock = match File::open(&path) {
+            Ok(mut lock) => {
+                wait_for_lock(&mut lock, data)?;
+                Some(lock)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(JournalError::io("open the lock file", &path, error)),
+        };
+        let damage = match check_format(&journal) {
+            Ok(()) => Vec::new(),
+            Err(JournalError::Corrupt { what }) => vec![what],
+            Err(error) => return Err(error),
+        };
+        Ok(Held { journal, damage, lock })
+    }
+}
+
 fn create_data_directory(data: &Path) -> Result<(), JournalError> {
     if data.is_dir() {
         return Ok(());
@@ -141,6 +177,11 @@ fn create_data_directory(data: &Path) -> Result<(), JournalError> {
     sync_parent(data)
 }
 
+/// What an empty data directory may hold: the lock, and what a file system puts into its root.
+fn may_lie_beside(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == "lock" || name == "lost+found")
+}
+
 /// `Path::exists` would hide a permission that is missing on a parent.
 fn exists(path: &Path) -> Result<bool, JournalError> {
     path.try_exists().map_err(|error| JournalError::io("look for", path, error))
@@ -155,23 +196,29 @@ fn take_lock(data: &Path) -> Result<File, JournalError> {
         .truncate(false)
         .open(&path)
         .map_err(|error| JournalError::io("open the lock file", &path, error))?;
+    wait_for_lock(&mut lock, data)?;
+    write_holder(&mut lock)
+        .map_err(|error| JournalError::io("write the lock file", &path, error))?;
+    Ok(lock)
+}
+
+fn wait_for_lock(lock: &mut File, data: &Path) -> Result<(), JournalError> {
     let started = Instant::now();
     loop {
         match lock.try_lock() {
-            Ok(()) => break,
-            Err(TryLockError::Error(error)) => return Err(JournalError::io("lock", &path, error)),
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => {
+                return Err(JournalError::io("lock", &data.join("lock"), error));
+            }
             Err(TryLockError::WouldBlock) if started.elapsed() >= LOCK_LINGER_MAX => {
                 return Err(JournalError::InUse {
                     path: data.to_path_buf(),
-                    holder_pid: read_holder(&mut lock),
+                    holder_pid: read_holder(lock),
                 });
             }
             Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_RETRY_EVERY),
         }
     }
-    write_holder(&mut lock)
-        .map_err(|error| JournalError::io("write the lock file", &path, error))?;
-    Ok(lock)
 }
 
 /// The name of the holder is a courtesy: a lock file that cannot be read names nobody.

@@ -49,6 +49,15 @@ impl HighWaterMark {
     }
 }
 
+/// What the mark at this path says was acknowledged; `None` if it cannot be told. Nothing is changed.
+pub(super) fn acknowledged(path: PathBuf) -> Result<Option<Revision>, JournalError> {
+    match File::open(&path) {
+        Ok(file) => Ok((HighWaterMark { file, path }).read()?.map(|mark| mark.durable)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(JournalError::io("open", &path, error)),
+    }
+}
+
 /// The content of the file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {

@@ -3,22 +3,25 @@
 //! It promises the port's durability on the facts about sled that the head of `store` lists: a commit is one insert,
 //! one flush and one fdatasync. One process holds the directory, and damage or an unknown format refuses to open.
 //! `directory` owns the layout and the lock, `record` the bytes of a batch, `store` commits and reads, `snapshot_files`
-//! the snapshots, `high_water_mark` notices an end that went missing. After a failed commit nothing here writes or syncs again: the process has to stop (house rule 4).
+//! the snapshots, `high_water_mark` notices an end that went missing; `remains` and `scan` read what is left of a damaged
+//! journal without opening it. After a failed commit nothing here writes or syncs again: the process has to stop (house rule 4).
 
 mod directory;
 mod high_water_mark;
 mod record;
+mod remains;
+mod scan;
 mod snapshot_files;
 mod store;
 
-use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Archive, Journal, JournalError, Opened, Revision, portable};
+use super::{Archive, Journal, JournalError, Opened, Revision};
 use store::Store;
 
 pub use record::RECORD_BYTES_MAX;
+pub use remains::{Remains, remains};
 
 /// Opens the journal in a data directory, which is created if it is not there.
 ///
@@ -40,15 +43,17 @@ pub fn open_with_segments_of(
     Opened::from_journal(SledJournal { store: Arc::new(Store::open(directory)?) })
 }
 
-/// Makes a journal in a data directory from an export; it appears whole or not at all. The caller then opens it and
-/// has the core do what P2 asks for after an import.
+/// Makes a journal in an empty data directory and has it filled; it appears whole or not at all.
 ///
 /// # Errors
-/// `NotEmpty` if there is a journal already; otherwise as `open` and `portable::import`.
-pub fn import(path: impl AsRef<Path>, from: &mut dyn BufRead) -> Result<(), JournalError> {
+/// `NotEmpty` if there is anything already; otherwise as `open`, and what `fill` gives.
+pub fn create(
+    path: impl AsRef<Path>,
+    fill: impl FnOnce(&mut dyn Journal) -> Result<(), JournalError>,
+) -> Result<(), JournalError> {
     let aside = directory::Directory::create_aside(path.as_ref(), record::SEGMENT_BYTES)?;
     let mut journal = SledJournal { store: Arc::new(Store::open(aside.clone())?) };
-    portable::import(from, &mut journal)?;
+    fill(&mut journal)?;
     drop(journal);
     aside.publish()
 }
@@ -76,5 +81,7 @@ impl Journal for SledJournal {
     }
 }
 
+#[cfg(test)]
+mod remains_tests;
 #[cfg(test)]
 mod tests;

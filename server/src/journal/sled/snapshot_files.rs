@@ -84,6 +84,28 @@ impl SnapshotFiles {
     }
 }
 
+/// The newest snapshot in a directory that is whole, and what is wrong with those that are newer. Nothing is changed.
+pub(super) fn read_best(directory: &Path) -> Result<(Option<Snapshot>, Vec<String>), JournalError> {
+    let files = SnapshotFiles { directory: directory.to_path_buf(), newest: None };
+    let mut damaged = Vec::new();
+    let mut complete = match files.complete() {
+        Ok(complete) => complete,
+        Err(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok((None, vec![format!("{} is missing", directory.display())]));
+        }
+        Err(error) => return Err(error),
+    };
+    complete.sort_unstable_by_key(|(revision, _)| std::cmp::Reverse(*revision));
+    for (revision, path) in complete {
+        match read(&path, revision) {
+            Ok(snapshot) => return Ok((Some(snapshot), damaged)),
+            Err(JournalError::Corrupt { what }) => damaged.push(what),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((None, damaged))
+}
+
 /// The revision in a complete snapshot's name; `None` for unfinished and foreign files.
 fn complete_revision(path: &Path) -> Option<Revision> {
     path.file_name()?.to_str()?.strip_prefix(PREFIX)?.parse().ok().map(Revision)

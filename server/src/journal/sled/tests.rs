@@ -109,7 +109,7 @@ fn a_missing_part_is_refused_with_the_way_out() {
         let message = refusal(place.path());
         assert!(message.contains("corrupt"), "{part}: {message}");
         assert!(
-            message.contains("restore a copy") && message.contains("move the directory away"),
+            message.contains("restore a copy") && message.contains("gpulease journal check"),
             "{message}"
         );
     }
@@ -215,10 +215,13 @@ fn an_import_appears_whole_or_not_at_all() {
     portable::export(&open(from.path()).unwrap().journal.archive(), &mut export).unwrap();
     let place = tempfile::tempdir().unwrap();
     let cut = &mut &export[..export.len() / 2];
-    assert!(matches!(import(place.path(), cut), Err(JournalError::Import { .. })));
+    assert!(matches!(
+        create(place.path(), |journal| portable::import(cut, journal)),
+        Err(JournalError::Import { .. })
+    ));
     assert!(!place.path().join("journal").exists());
-    import(place.path(), &mut export.as_slice()).unwrap();
+    create(place.path(), |journal| portable::import(&mut export.as_slice(), journal)).unwrap();
     assert_eq!(recover(place.path()).unwrap(), recover(from.path()).unwrap());
-    let again = import(place.path(), &mut export.as_slice());
+    let again = create(place.path(), |_| Ok(()));
     assert!(matches!(again, Err(JournalError::NotEmpty { .. })), "{again:?}");
 }
