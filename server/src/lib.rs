@@ -12,6 +12,8 @@ pub mod clock;
 pub mod config;
 /// The durable record of every batch of events.
 pub mod journal;
+/// `gpulease journal`: a journal that no coordinator uses.
+pub mod offline;
 /// `gpulease serve`: the wiring.
 pub mod serve;
 /// What is measured, and told to whoever asks.

@@ -1,11 +1,11 @@
-//! The gpulease binary: `serve` from this crate, every other verb from `gpulease-cli`.
+//! The gpulease binary: `serve` and `journal` from this crate, every other verb from `gpulease-cli`.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use gpulease_cli::{GlobalOptions, Program, Verb};
-use gpulease_server::{config::ServeArgs, serve};
+use gpulease_server::{config::ServeArgs, offline, serve};
 use tokio::runtime::Runtime;
 
 /// Two threads serve gRPC; the actor, the backend and the snapshots have their own. More would only move the same
@@ -30,6 +30,8 @@ struct Line {
 enum Command {
     /// Run a coordinator: own the devices of this host and lease them out
     Serve(Box<ServeArgs>),
+    /// Check, export or import the journal of a coordinator that does not run
+    Journal(offline::JournalArgs),
     #[command(flatten)]
     Client(Verb),
 }
@@ -53,6 +55,7 @@ fn start(line: Line) -> std::io::Result<ExitCode> {
     let runtime = runtime()?;
     let code = match line.command {
         Command::Serve(args) => runtime.block_on(serve::run(&args, line.globals.json)),
+        Command::Journal(args) => offline::run(&args, line.globals.json),
         Command::Client(verb) => {
             let program = Program::of_this_executable(Line::command())?;
             runtime.block_on(gpulease_cli::execute(program, line.globals, verb))

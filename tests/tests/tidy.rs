@@ -20,6 +20,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("config", &["journal"]),
     ("journal", &[]),
+    ("offline", &["actor", "config", "journal"]),
     ("telemetry", &["config"]),
 ];
 

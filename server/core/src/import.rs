@@ -12,15 +12,15 @@ use crate::{
     time::Span,
 };
 
-/// How far an import raises the counter of tokens, at least: 2^32 grants are 44 hours at 27,000 a second, so that an
+/// How far an import raises the counter of tokens, and that of revisions where batches were lost, at least: 2^32 grants are 44 hours at 27,000 a second, so that an
 /// imported copy may be older than that by far.
 pub const TOKEN_JUMP: u64 = 1 << 32;
 
 /// The closing where no lease is found that says how long leases live: the longest TTL that there can be.
 pub const TTL_UNKNOWN: Span = Span::from_secs(24 * 3_600);
 
-/// Tokens for each millisecond since 1970 in [`Import::token_floor`].
-const TOKENS_PER_MILLISECOND: u64 = 1_024;
+/// How far [`Import::counter_floor`] goes on in each millisecond.
+const COUNTS_PER_MILLISECOND: u64 = 1_024;
 
 /// What an import knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,15 +34,16 @@ pub struct Import {
 }
 
 impl Import {
-    /// A token above every one that was ever given, where none was found and only the wall clock is left: the
-    /// milliseconds since 1970, times 1,024.
+    /// A number above every token and revision that was ever given, where none was found and only the wall clock is
+    /// left: the milliseconds since 1970, times 1,024.
     ///
-    /// The counter starts at 0 and a grant raises it by one, so it stays below this as long as fewer than a million
-    /// grants a second were made since 1970 (27,000 are the most that was measured), and fewer than one import in 70
-    /// minutes, each of which raises it by 2^32. It stays below 2^53, which a double still holds, until the year 2248.
+    /// Both counters start at 0 and go on by one for a grant or a batch, so they stay below this as long as fewer than a
+    /// million of them a second were made since 1970 (27,000 are the most that was measured), and fewer than one import
+    /// in 70 minutes, each of which raises them by 2^32. It stays below 2^53, which a double still holds, until the year
+    /// 2248.
     #[must_use]
-    pub const fn token_floor(unix_millis: u64) -> Token {
-        Token(unix_millis.saturating_mul(TOKENS_PER_MILLISECOND))
+    pub const fn counter_floor(unix_millis: u64) -> u64 {
+        unix_millis.saturating_mul(COUNTS_PER_MILLISECOND)
     }
 }
 
@@ -107,9 +108,9 @@ mod tests {
     }
 
     #[test]
-    fn the_token_of_the_clock_is_above_half_a_century_of_grants_and_fits_in_a_double() {
-        let in_2026 = Import::token_floor(1_780_000_000_000);
+    fn a_counter_from_the_clock_is_above_half_a_century_of_grants_and_fits_in_a_double() {
+        let in_2026 = Import::counter_floor(1_780_000_000_000);
         let grants = 56 * 365 * 86_400 * 27_000;
-        assert!(in_2026 > Token(grants) && in_2026.0 < 1 << 53, "{in_2026}");
+        assert!(in_2026 > grants && in_2026 < 1 << 53, "{in_2026}");
     }
 }

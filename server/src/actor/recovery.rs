@@ -102,14 +102,14 @@ pub fn recover<J: Journal + 'static>(
 }
 
 /// A state on its way from a snapshot to the newest batch.
-pub(super) struct Fold {
-    pub(super) state: State,
-    pub(super) revision: Revision,
+pub(crate) struct Fold {
+    pub(crate) state: State,
+    pub(crate) revision: Revision,
 }
 
 impl Fold {
     /// Begins with a snapshot, or with nothing.
-    pub(super) fn from_snapshot(snapshot: Option<Snapshot>) -> Result<Self, RecoveryError> {
+    pub(crate) fn from_snapshot(snapshot: Option<Snapshot>) -> Result<Self, RecoveryError> {
         let Some(snapshot) = snapshot else {
             return Ok(Self { state: State::default(), revision: Revision::ZERO });
         };
@@ -122,14 +122,30 @@ impl Fold {
 
     /// Applies the next batch.
     pub(super) fn apply(&mut self, stored: &journal::Batch) -> Result<(), RecoveryError> {
-        let what = || format!("the batch of revision {}", stored.revision);
-        let batch: Batch = codec::decode(&stored.bytes)
-            .map_err(|source| RecoveryError::Undecodable { what: what(), source })?;
-        check_place(batch.revision, stored.revision)?;
-        self.state.apply_batch(&batch).map_err(RecoveryError::Inapplicable)?;
-        self.revision = stored.revision;
+        self.apply_batch(&decode(stored)?)
+    }
+
+    /// Applies the next batch, decoded. After an error the state is of no further use.
+    pub(crate) fn apply_batch(&mut self, batch: &Batch) -> Result<(), RecoveryError> {
+        self.state.apply_batch(batch).map_err(RecoveryError::Inapplicable)?;
+        self.revision = Revision(batch.revision.0);
         Ok(())
     }
+}
+
+/// Of which revision a batch is: its first field.
+#[must_use]
+pub fn revision_of(bytes: &[u8]) -> Option<Revision> {
+    codec::decode_beginning(bytes).ok().map(Revision)
+}
+
+/// A batch as the core knows it.
+pub(crate) fn decode(stored: &journal::Batch) -> Result<Batch, RecoveryError> {
+    let what = || format!("the batch of revision {}", stored.revision);
+    let batch: Batch = codec::decode(&stored.bytes)
+        .map_err(|source| RecoveryError::Undecodable { what: what(), source })?;
+    check_place(batch.revision, stored.revision)?;
+    Ok(batch)
 }
 
 fn check_place(

@@ -162,7 +162,9 @@ fn outcome(exit: Exit) -> Result<(), Failure> {
 
 /// Opens the journal, makes the state of it, and starts the actor on both.
 fn start_actor(config: &Config, backend: &str) -> Result<(Handle, Running), Failure> {
-    let opened = sled::open(&config.data).map_err(recovery::RecoveryError::from)?;
+    let opened = sled::refuse_damage(&config.data, recovery::revision_of)
+        .and_then(|()| sled::open(&config.data))
+        .map_err(recovery::RecoveryError::from)?;
     let oldest = opened.journal.archive().oldest_revision();
     let recovered = recovery::recover(opened, config.policy.clone())?;
     let scheduler = recovered.scheduler();

@@ -29,6 +29,14 @@ const HISTORY: HistoryBound = HistoryBound { batches_max: 20, bytes_max: u64::MA
 /// The segments of a journal as users have it.
 pub(crate) const SEGMENT_BYTES: usize = 4 << 20;
 
+/// What every batch begins with, before its revision.
+const BATCH: &[u8] = b"batch";
+
+fn revision_of(bytes: &[u8]) -> Option<Revision> {
+    let revision = bytes.strip_prefix(BATCH)?.first_chunk()?;
+    Some(Revision(u64::from_le_bytes(*revision)))
+}
+
 impl Work {
     pub(crate) fn new(directory: &Path, appends: u64, batch_bytes_max: usize) -> Self {
         let directory = directory.to_path_buf();
@@ -85,10 +93,11 @@ impl Work {
 
     /// Opens the journal of this work in this process.
     pub(crate) fn open(&self) -> Result<Opened<sled::SledJournal>, JournalError> {
+        sled::refuse_damage(&self.directory, revision_of)?;
         sled::open_with_segments_of(&self.directory, self.segment_bytes)
     }
 
-    /// The batch of a revision: its length and bytes follow from the revision.
+    /// The batch of a revision: it says which one it is, and its length and bytes follow from it.
     pub(crate) fn batch(&self, revision: Revision) -> Vec<u8> {
         let mut state = (revision.0 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let length = usize::try_from(state >> 33).unwrap() % (self.batch_bytes_max + 1);
@@ -98,7 +107,8 @@ impl Work {
             state ^= state << 17;
             state.to_le_bytes()[3]
         };
-        (0..length).map(|_| next()).collect()
+        let random = (0..length).map(|_| next());
+        BATCH.iter().copied().chain(revision.0.to_le_bytes()).chain(random).collect()
     }
 
     /// The snapshot of a revision, likewise.

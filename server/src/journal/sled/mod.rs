@@ -21,7 +21,7 @@ use super::{Archive, Journal, JournalError, Opened, Revision};
 use store::Store;
 
 pub use record::RECORD_BYTES_MAX;
-pub use remains::{Remains, remains};
+pub use remains::{Remains, refuse_damage, remains};
 
 /// Opens the journal in a data directory, which is created if it is not there.
 ///

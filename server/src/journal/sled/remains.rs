@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::super::{Batch, JournalError, Revision, Snapshot};
-use super::{directory::Held, high_water_mark, scan::Scan, snapshot_files};
+use super::{directory::Held, high_water_mark, scan, scan::Scan, snapshot_files};
 
 /// See the head of this file.
 pub struct Remains {
@@ -51,6 +51,42 @@ pub fn remains(
     }
     let journal = held.journal;
     Ok(Remains { journal, snapshot, acknowledged, scan, damage, _lock: held.lock })
+}
+
+/// Refuses a journal of which an acknowledged batch cannot be found, before it is opened: sled would end its log at the
+/// damage and overwrite what is behind it. A data directory without a journal is fine; whatever else is wrong, opening
+/// it says.
+///
+/// It reads the batches behind the newest snapshot, at about a gigabyte per second.
+///
+/// # Errors
+/// `Corrupt` with the batch, `InUse` while a coordinator runs on it, and what the file system refuses.
+pub fn refuse_damage(
+    data: impl AsRef<Path>,
+    revision_of: fn(&[u8]) -> Option<Revision>,
+) -> Result<(), JournalError> {
+    let held = match Held::of(data.as_ref()) {
+        Err(JournalError::NoJournal { .. } | JournalError::UnknownFormat { .. }) => return Ok(()),
+        held => held?,
+    };
+    let db = held.journal.join("batches").join("db");
+    let snapshots = held.journal.join("snapshots");
+    if !held.damage.is_empty() || !db.exists() || !snapshots.exists() {
+        return Ok(());
+    }
+    let mark = high_water_mark::acknowledged(held.journal.join("acknowledged"))?;
+    let snapshot = snapshot_files::newest_revision(&snapshots)?;
+    let Some(acknowledged) = mark.filter(|acknowledged| *acknowledged > snapshot) else {
+        return Ok(());
+    };
+    let range = snapshot.next().0..=acknowledged.0;
+    match scan::first_missing(db, range, revision_of)? {
+        None => Ok(()),
+        Some(missing) => Err(JournalError::corrupt(format!(
+            "batch {missing} is missing or damaged, though revision {acknowledged} was acknowledged; nothing was \
+             changed"
+        ))),
+    }
 }
 
 impl Remains {

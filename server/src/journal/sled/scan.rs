@@ -8,8 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::super::{BATCH_BYTES_MAX, Batch, JournalError, Revision};
 use super::record::{self, Assembly, RECORD_BYTES_MAX, Record};
@@ -31,6 +32,30 @@ pub(super) struct Scan {
     found: BTreeMap<Revision, Pieces>,
     /// Revisions of which two different batches were found.
     pub(super) disputed: BTreeSet<Revision>,
+}
+
+/// The first revision of a range that is not in a log; `None`: all of them are. It only looks for the beginning of each
+/// batch, and no further than until all are found.
+pub(super) fn first_missing(
+    path: PathBuf,
+    range: RangeInclusive<u64>,
+    revision_of: RevisionOf,
+) -> Result<Option<Revision>, JournalError> {
+    let (first, last) = range.into_inner();
+    let mut found = vec![false; usize::try_from((last + 1).saturating_sub(first)).unwrap_or(0)];
+    let mut missing = found.len();
+    let file = File::open(&path).map_err(|error| JournalError::io("open", &path, error))?;
+    let scan = Scan { file, path, found: BTreeMap::new(), disputed: BTreeSet::new() };
+    scan.positions(|_, bytes| {
+        let Some((revision, record)) = first_record(bytes, revision_of) else { return Some(1) };
+        let place = revision.0.checked_sub(first).and_then(|at| usize::try_from(at).ok());
+        if let Some(found) = place.and_then(|place| found.get_mut(place)) {
+            missing -= usize::from(!std::mem::replace(found, true));
+        }
+        (missing > 0).then(|| record.record_bytes(0))
+    })?;
+    let place = found.iter().position(|found| !found);
+    Ok(place.map(|place| Revision(first + place as u64)))
 }
 
 /// Where the records of a batch begin: 24 bytes and 8 for each of them, so that a million batches are some 50 MB.
@@ -60,7 +85,7 @@ impl Scan {
         let mut found = BTreeMap::new();
         let mut disputed = BTreeSet::new();
         scan.positions(|offset, bytes| {
-            let Some((revision, first)) = first_record(bytes, revision_of) else { return 1 };
+            let Some((revision, first)) = first_record(bytes, revision_of) else { return Some(1) };
             let length = first.record_bytes(0);
             match found.get(&revision) {
                 None => {
@@ -73,7 +98,7 @@ impl Scan {
                 }
                 Some(_) => {}
             }
-            length
+            Some(length)
         })?;
         scan.find_the_rest(&mut found)?;
         (scan.found, scan.disputed) = (found, disputed);
@@ -119,16 +144,19 @@ impl Scan {
                 let Some(pieces) = found.get_mut(revision) else { continue };
                 if let Some(index) = further_record(*revision, pieces, bytes) {
                     pieces.offsets[index] = Some(offset);
-                    return pieces.record_bytes(index);
+                    return Some(pieces.record_bytes(index));
                 }
             }
-            1
+            Some(1)
         })
     }
 
     /// Calls `look` with every position of the file and the bytes from there on, as many as a record can have; it
-    /// answers by how many to go on.
-    fn positions(&self, mut look: impl FnMut(u64, &[u8]) -> usize) -> Result<(), JournalError> {
+    /// answers by how many to go on, or that it has seen enough.
+    fn positions(
+        &self,
+        mut look: impl FnMut(u64, &[u8]) -> Option<usize>,
+    ) -> Result<(), JournalError> {
         let (mut begin, mut at) = (0_u64, 0_usize);
         let mut window = Vec::new();
         loop {
@@ -137,7 +165,10 @@ impl Scan {
             window.truncate(read);
             while at < window.len().min(WINDOW_BYTES) {
                 let bytes = &window[at..window.len().min(at + RECORD_MAX)];
-                at += look(begin + at as u64, bytes).max(1);
+                match look(begin + at as u64, bytes) {
+                    Some(step) => at += step.max(1),
+                    None => return Ok(()),
+                }
             }
             if window.len() <= WINDOW_BYTES {
                 return Ok(());

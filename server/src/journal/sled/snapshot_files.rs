@@ -84,6 +84,12 @@ impl SnapshotFiles {
     }
 }
 
+/// The revision of the newest snapshot in a directory, by its name; zero if there is none.
+pub(super) fn newest_revision(directory: &Path) -> Result<Revision, JournalError> {
+    let files = SnapshotFiles { directory: directory.to_path_buf(), newest: None };
+    Ok(files.complete()?.into_iter().map(|(revision, _)| revision).max().unwrap_or_default())
+}
+
 /// The newest snapshot in a directory that is whole, and what is wrong with those that are newer. Nothing is changed.
 pub(super) fn read_best(directory: &Path) -> Result<(Option<Snapshot>, Vec<String>), JournalError> {
     let files = SnapshotFiles { directory: directory.to_path_buf(), newest: None };

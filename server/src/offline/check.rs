@@ -1,0 +1,52 @@
+//! `gpulease journal check`: how a journal is, and what to do about it.
+
+use std::path::Path;
+
+use super::{
+    account::Account,
+    args::Place,
+    configuration,
+    error::{DAMAGED, OfflineError},
+    rehearsal, report, say, source,
+};
+use crate::{actor::recovery::RecoveryError, journal::JournalError};
+
+/// Looks at the journal and tells; answers the exit code.
+pub(super) fn run(place: &Place, json: bool) -> Result<u8, OfflineError> {
+    let data = configuration(place)?.data;
+    let remains = source::of_directory(&data)?;
+    let mut account = Account::of(&remains)?;
+    if let Some(refusal) = rehearsal::refusal(remains.path())? {
+        let why = match refusal {
+            // Its way out is what is told below.
+            RecoveryError::Journal(JournalError::Corrupt { what }) => what,
+            other => other.to_string(),
+        };
+        account.problems.push(format!("a coordinator does not start on it: {why}"));
+    }
+    let text =
+        if json { format!("{}\n", report::json(&data, &account)) } else { told(&data, &account) };
+    say(&text)?;
+    Ok(if account.is_whole() { 0 } else { DAMAGED })
+}
+
+fn told(data: &Path, account: &Account) -> String {
+    let mut text = report::lines(&report::of_account(data, account));
+    if account.is_whole() {
+        return text + "It is whole, and a coordinator starts on it.\n";
+    }
+    text += &report::list("It is damaged:", &account.problems);
+    text += &match report::lost(account) {
+        Some(lost) => format!("Lost, unless there is a copy: {lost}.\n"),
+        None => {
+            "Every batch is readable all the same: an export and an import lose nothing.\n".into()
+        }
+    };
+    let data = data.display();
+    text + &format!(
+        "Next: restore a copy of the directory. If there is none, carry what is left into a new one:\n  \
+         gpulease journal export --data {data} --to journal.export\n  \
+         mv {data} {data}.damaged\n  \
+         gpulease journal import --from journal.export --data {data} --salvage\n"
+    )
+}
