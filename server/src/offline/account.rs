@@ -1,6 +1,6 @@
 //! What a journal amounts to: the state as far as it can be made, and what is damaged or lost.
 //!
-//! Promises: the state is the fold of an unbroken row of batches, from a snapshot or from the first batch on, and holds
+//! Promises: the state is the fold of an unbroken row of batches, from a snapshot or from the first batch on, and keeps
 //! every invariant; or there is none. Tokens, TTLs and revisions are looked for in every batch that can be decoded, also
 //! in those that cannot be applied, because what they say was true all the same.
 

@@ -3,16 +3,13 @@
 use std::path::Path;
 
 use super::{
-    account::Account,
-    args::Place,
-    configuration,
-    error::{DAMAGED, OfflineError},
-    rehearsal, report, say, source,
+    Told, account::Account, args::Place, configuration, error::OfflineError, rehearsal, report,
+    source,
 };
 use crate::{actor::recovery::RecoveryError, journal::JournalError};
 
-/// Looks at the journal and tells; answers the exit code.
-pub(super) fn run(place: &Place, json: bool) -> Result<u8, OfflineError> {
+/// Looks at the journal and tells.
+pub(super) fn run(place: &Place, json: bool) -> Result<Told, OfflineError> {
     let data = configuration(place)?.data;
     let remains = source::of_directory(&data)?;
     let mut account = Account::of(&remains)?;
@@ -26,8 +23,7 @@ pub(super) fn run(place: &Place, json: bool) -> Result<u8, OfflineError> {
     }
     let text =
         if json { format!("{}\n", report::json(&data, &account)) } else { told(&data, &account) };
-    say(&text)?;
-    Ok(if account.is_whole() { 0 } else { DAMAGED })
+    Ok(Told { text, whole: account.is_whole() })
 }
 
 fn told(data: &Path, account: &Account) -> String {

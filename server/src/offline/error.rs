@@ -28,10 +28,6 @@ pub(super) enum OfflineError {
     )]
     Copy { path: PathBuf, source: io::Error },
     #[error(
-        "nothing was imported: the export lacks what is said above; import again with --salvage to go on without it"
-    )]
-    NotWhole,
-    #[error(
         "cannot import: no fencing token is left in the export, so the next one is counted from the system clock, and \
          that says {unix_seconds} s after 1970, which is before this gpulease was made; set the clock"
     )]
@@ -62,8 +58,7 @@ impl OfflineError {
                 JournalError::Corrupt { .. }
                 | JournalError::UnknownFormat { .. }
                 | JournalError::Import { .. },
-            )
-            | Self::NotWhole => DAMAGED,
+            ) => DAMAGED,
             _ => 1,
         }
     }

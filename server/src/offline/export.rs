@@ -8,16 +8,12 @@ use std::{
 };
 
 use super::{
-    account::Account,
-    args::ExportArgs,
-    configuration,
-    error::{DAMAGED, OfflineError},
-    report, say, source,
+    Told, account::Account, args::ExportArgs, configuration, error::OfflineError, report, source,
 };
 use crate::journal::{portable::Writer, sled::Remains};
 
-/// Writes the file and tells; answers the exit code.
-pub(super) fn run(args: &ExportArgs, json: bool) -> Result<u8, OfflineError> {
+/// Writes the file and tells.
+pub(super) fn run(args: &ExportArgs, json: bool) -> Result<Told, OfflineError> {
     let data = configuration(&args.place)?.data;
     let remains = source::of_directory(&data)?;
     let account = Account::of(&remains)?;
@@ -34,8 +30,7 @@ pub(super) fn run(args: &ExportArgs, json: bool) -> Result<u8, OfflineError> {
     } else {
         told(&data, &args.to, &account)
     };
-    say(&text)?;
-    Ok(if account.is_whole() { 0 } else { DAMAGED })
+    Ok(Told { text, whole: account.is_whole() })
 }
 
 /// Makes a file that is its owner's alone, since tokens are in it.

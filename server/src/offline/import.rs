@@ -18,7 +18,7 @@ use gpulease_core::{
 };
 
 use super::{
-    account::Account, args::ImportArgs, configuration, error::OfflineError, report, say,
+    Told, account::Account, args::ImportArgs, configuration, error::OfflineError, report,
     source::Export,
 };
 use crate::journal::{self, Journal, JournalError, codec, portable, sled};
@@ -26,15 +26,19 @@ use crate::journal::{self, Journal, JournalError, codec, portable, sled};
 /// A clock that is before this gpulease was made says nothing: 2026-01-01 in seconds after 1970.
 const CLOCK_SECONDS_MIN: u64 = 1_767_225_600;
 
-/// Makes the journal and tells; answers the exit code.
-pub(super) fn run(args: &ImportArgs, json: bool) -> Result<u8, OfflineError> {
+/// Makes the journal and tells. An import with `--salvage` has done what it was asked, whatever was lost.
+pub(super) fn run(args: &ImportArgs, json: bool) -> Result<Told, OfflineError> {
     let config = configuration(&args.place)?;
     let export = Export { path: args.from.clone() };
     let account = Account::of(&export)?;
     if !account.is_whole() && !args.salvage {
-        let text = told_damage(&account, "Lost:");
-        say(&if json { format!("{}\n", report::json(&config.data, &account)) } else { text })?;
-        return Err(OfflineError::NotWhole);
+        let text = if json {
+            format!("{}\n", report::json(&config.data, &account))
+        } else {
+            told_damage(&account, "Lost:")
+                + "Nothing was imported. Use another copy, or import with --salvage to go on without it.\n"
+        };
+        return Ok(Told { text, whole: false });
     }
     let terms = Terms::of(&account, config.policy.lock_delay)?;
     let (state, batch) = imported(&account, terms.import)?;
@@ -54,8 +58,7 @@ pub(super) fn run(args: &ImportArgs, json: bool) -> Result<u8, OfflineError> {
     } else {
         told(&config.data, &account, &terms, &state)
     };
-    say(&text)?;
-    Ok(0)
+    Ok(Told { text, whole: true })
 }
 
 /// On what terms a journal is imported.

@@ -24,25 +24,39 @@ use std::{
 pub use args::JournalArgs;
 
 use args::{Place, Verb};
-use error::OfflineError;
+use error::{DAMAGED, OfflineError};
 
 use crate::config::{Config, Environment, ServeArgs};
 
 /// Runs one of the verbs to its end; `json` asks for one JSON object on stdout.
 #[must_use]
 pub fn run(args: &JournalArgs, json: bool) -> ExitCode {
-    let done = match &args.verb {
+    let told = match &args.verb {
         Verb::Check(place) => check::run(place, json),
         Verb::Export(args) => export::run(args, json),
         Verb::Import(args) => import::run(args, json),
     };
-    match done {
+    match told.and_then(|told| say(&told.text).map(|()| told.exit_code())) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             // Nobody may read stderr any more.
             let _ = writeln!(io::stderr(), "gpulease: {}", error.text());
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// What a verb has to say.
+#[derive(Debug)]
+struct Told {
+    text: String,
+    /// Nothing is damaged or lost.
+    whole: bool,
+}
+
+impl Told {
+    fn exit_code(&self) -> u8 {
+        if self.whole { 0 } else { DAMAGED }
     }
 }
 

@@ -3,8 +3,9 @@
 //! It promises the port's durability on the facts about sled that the head of `store` lists: a commit is one insert,
 //! one flush and one fdatasync. One process holds the directory, and damage or an unknown format refuses to open.
 //! `directory` owns the layout and the lock, `record` the bytes of a batch, `store` commits and reads, `snapshot_files`
-//! the snapshots, `high_water_mark` notices an end that went missing; `remains` and `scan` read what is left of a damaged
-//! journal without opening it. After a failed commit nothing here writes or syncs again: the process has to stop (house rule 4).
+//! the snapshots, `high_water_mark` notices an end that went missing; `remains` and `scan` read what is left of a
+//! damaged journal without opening it. After a failed commit nothing here writes or syncs again: the process has to
+//! stop (house rule 4).
 
 mod directory;
 mod high_water_mark;

@@ -13,6 +13,8 @@ use super::{directory::Held, high_water_mark, scan, scan::Scan, snapshot_files};
 /// See the head of this file.
 pub struct Remains {
     journal: PathBuf,
+    /// The revision of the newest snapshot, be it damaged.
+    base: Revision,
     snapshot: Option<Snapshot>,
     acknowledged: Option<Revision>,
     scan: Option<Scan>,
@@ -33,8 +35,8 @@ pub fn remains(
 ) -> Result<Remains, JournalError> {
     let held = Held::of(data.as_ref())?;
     let mut damage = held.damage;
-    let (snapshot, damaged) = snapshot_files::read_best(&held.journal.join("snapshots"))?;
-    damage.extend(damaged);
+    let snapshots = snapshot_files::read_best(&held.journal.join("snapshots"))?;
+    damage.extend(snapshots.damage);
     let acknowledged = high_water_mark::acknowledged(held.journal.join("acknowledged"))?;
     let scan = match Scan::read(held.journal.join("batches").join("db"), revision_of) {
         Ok(scan) => Some(scan),
@@ -49,8 +51,8 @@ pub fn remains(
     for revision in scan.iter().flat_map(|scan| &scan.disputed) {
         damage.push(format!("there are two different batches of revision {revision}"));
     }
-    let journal = held.journal;
-    Ok(Remains { journal, snapshot, acknowledged, scan, damage, _lock: held.lock })
+    let (journal, base, snapshot) = (held.journal, snapshots.newest, snapshots.best);
+    Ok(Remains { journal, base, snapshot, acknowledged, scan, damage, _lock: held.lock })
 }
 
 /// Refuses a journal of which an acknowledged batch cannot be found, before it is opened: sled would end its log at the
@@ -114,15 +116,14 @@ impl Remains {
         &self.damage
     }
 
-    /// The revisions of the batches that were found and may matter, in order: those from the newest snapshot on, or all
-    /// where there is none, with the unbroken history before them. What is older was removed, and is here by chance.
+    /// The revisions of the batches that were found and may matter, in order: those behind the newest snapshot, whole or
+    /// not, with the unbroken history before them. What is older was removed, and is here by chance.
     #[must_use]
     pub fn revisions(&self) -> Vec<Revision> {
         let all: Vec<Revision> =
             self.scan.iter().flat_map(|scan| scan.revisions().collect::<Vec<_>>()).collect();
-        let base = self.snapshot.as_ref().map_or(Revision::ZERO, |snapshot| snapshot.revision);
-        let mut from = all.partition_point(|revision| *revision <= base);
-        let mut next = base.next();
+        let mut from = all.partition_point(|revision| *revision <= self.base);
+        let mut next = self.base.next();
         while let Some(before) = from.checked_sub(1).filter(|before| all[*before].next() == next) {
             (from, next) = (before, all[before]);
         }

@@ -1,8 +1,8 @@
 //! Batches found by reading the bytes of sled's log, without sled.
 //!
 //! sled answers damage with an error, a panic, or a log that ends before it. But it stores every value as it was given,
-//! in one piece, and every value of ours begins with a checksum over its key, its length and its bytes. So a batch can be
-//! found wherever it lies, provided that its bytes say which revision they are of (the caller knows how). What was
+//! in one piece, and every value of ours begins with a checksum over its key, its length and its bytes. So a batch can
+//! be found wherever it lies, provided that its bytes say which revision they are of (the caller knows how). What was
 //! rewritten by sled is found several times, and what was removed may be found still.
 //! It promises that what it gives has a checksum that fits. It leaves it to others whether it belongs to the journal.
 
@@ -158,11 +158,10 @@ impl Scan {
         mut look: impl FnMut(u64, &[u8]) -> Option<usize>,
     ) -> Result<(), JournalError> {
         let (mut begin, mut at) = (0_u64, 0_usize);
-        let mut window = Vec::new();
+        let mut buffer = vec![0; WINDOW_BYTES + RECORD_MAX];
         loop {
-            window.resize(WINDOW_BYTES + RECORD_MAX, 0);
-            let read = self.fill(&mut window, begin)?;
-            window.truncate(read);
+            let read = self.fill(&mut buffer, begin)?;
+            let window = &buffer[..read];
             while at < window.len().min(WINDOW_BYTES) {
                 let bytes = &window[at..window.len().min(at + RECORD_MAX)];
                 match look(begin + at as u64, bytes) {

@@ -90,26 +90,42 @@ pub(super) fn newest_revision(directory: &Path) -> Result<Revision, JournalError
     Ok(files.complete()?.into_iter().map(|(revision, _)| revision).max().unwrap_or_default())
 }
 
-/// The newest snapshot in a directory that is whole, and what is wrong with those that are newer. Nothing is changed.
-pub(super) fn read_best(directory: &Path) -> Result<(Option<Snapshot>, Vec<String>), JournalError> {
+/// The snapshots in a directory that nobody uses.
+#[derive(Default)]
+pub(super) struct Found {
+    /// The revision of the newest, whole or not; zero if there is none.
+    pub(super) newest: Revision,
+    /// The newest that is whole.
+    pub(super) best: Option<Snapshot>,
+    /// What is wrong with those that are newer.
+    pub(super) damage: Vec<String>,
+}
+
+/// Reads the newest snapshot that is whole. Nothing is changed.
+pub(super) fn read_best(directory: &Path) -> Result<Found, JournalError> {
     let files = SnapshotFiles { directory: directory.to_path_buf(), newest: None };
-    let mut damaged = Vec::new();
+    let mut found = Found::default();
     let mut complete = match files.complete() {
         Ok(complete) => complete,
         Err(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            return Ok((None, vec![format!("{} is missing", directory.display())]));
+            found.damage.push(format!("{} is missing", directory.display()));
+            return Ok(found);
         }
         Err(error) => return Err(error),
     };
     complete.sort_unstable_by_key(|(revision, _)| std::cmp::Reverse(*revision));
+    found.newest = complete.first().map(|(revision, _)| *revision).unwrap_or_default();
     for (revision, path) in complete {
         match read(&path, revision) {
-            Ok(snapshot) => return Ok((Some(snapshot), damaged)),
-            Err(JournalError::Corrupt { what }) => damaged.push(what),
+            Ok(snapshot) => {
+                found.best = Some(snapshot);
+                break;
+            }
+            Err(JournalError::Corrupt { what }) => found.damage.push(what),
             Err(error) => return Err(error),
         }
     }
-    Ok((None, damaged))
+    Ok(found)
 }
 
 /// The revision in a complete snapshot's name; `None` for unfinished and foreign files.
