@@ -9,6 +9,9 @@ use serde::de::DeserializeOwned;
 /// The format that `encode` writes: postcard, with the types of this release.
 const FORMAT_POSTCARD_2: u8 = 2;
 
+/// The format of the first release, which no longer decodes as a whole.
+const FORMAT_OLDEST: u8 = 1;
+
 /// Why a value could not be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -59,13 +62,14 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     Ok(value)
 }
 
-/// Decodes what a value begins with, such as its first field, and leaves the rest alone.
+/// Decodes what a value begins with, such as its first field, and leaves the rest alone. It takes older formats too: all
+/// of them are postcard, so that the first field is where it was as long as it is the same.
 ///
 /// # Errors
 /// As [`decode`], without `LeftOver`.
 pub fn decode_beginning<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (format, rest) = bytes.split_first().ok_or(CodecError::Empty)?;
-    if *format != FORMAT_POSTCARD_1 {
+    if !(FORMAT_OLDEST..=FORMAT_POSTCARD_2).contains(format) {
         return Err(CodecError::UnknownFormat { found: *format });
     }
     Ok(postcard::take_from_bytes(rest)?.0)
@@ -82,6 +86,7 @@ mod tests {
         assert_eq!(bytes[0], FORMAT_POSTCARD_2);
         assert_eq!(decode::<(u64, String, Vec<Option<i32>>)>(&bytes).unwrap(), value);
         assert_eq!(decode_beginning::<u64>(&bytes[..6]).unwrap(), 7);
+        assert_eq!(decode_beginning::<u64>(&[FORMAT_OLDEST, 9]).unwrap(), 9);
     }
 
     #[test]
@@ -89,7 +94,10 @@ mod tests {
         let mut bytes = encode(&5_u32).unwrap();
         assert!(matches!(decode::<u32>(&[]), Err(CodecError::Empty)));
         assert!(matches!(decode::<u32>(&[9, 5]), Err(CodecError::UnknownFormat { found: 9 })));
-        assert!(matches!(decode::<String>(&[1, 200]), Err(CodecError::Postcard(_))));
+        assert!(matches!(
+            decode::<String>(&[FORMAT_POSTCARD_2, 200]),
+            Err(CodecError::Postcard(_))
+        ));
         bytes.push(0);
         assert!(matches!(decode::<u32>(&bytes), Err(CodecError::LeftOver { bytes: 1 })));
     }

@@ -73,6 +73,8 @@ fn counts(state: &State) -> BTreeMap<&'static str, usize> {
         let name = match lease.state {
             lease::State::Queued => "QUEUED",
             lease::State::Active => "ACTIVE",
+            lease::State::Pausing => "PAUSING",
+            lease::State::Paused => "PAUSED",
             lease::State::Reclaiming(_) => "RECLAIMING",
             lease::State::Ended(_) => "ENDED",
         };

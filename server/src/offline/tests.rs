@@ -9,7 +9,7 @@ use gpulease_core::{
     inventory::{DeviceFacts, NodeFacts},
     output::Output,
     policy::Policy,
-    request::{Ask, Constraints, Priority, RequestFields, Share},
+    request::{Ask, Constraints, Preemptible, Priority, RequestFields, Share},
     scheduler::Scheduler,
     state::State,
     time::{Span, Time},
@@ -51,6 +51,9 @@ fn lease(number: u64) -> Input {
         wait: Span::ZERO,
         expected_duration: None,
         lifetime_max: None,
+        preemptible: Preemptible::Never,
+        minimum_hold: Span::ZERO,
+        process: None,
     };
     let request = Arc::new(request.validate().unwrap());
     Input::Acquire { caller: Caller::Call(number), ticket: Ticket(number), request }

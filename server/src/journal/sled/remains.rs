@@ -57,7 +57,7 @@ pub fn remains(
 
 /// Refuses a journal of which an acknowledged batch cannot be found, before it is opened: sled would end its log at the
 /// damage and overwrite what is behind it. A data directory without a journal is fine; whatever else is wrong, opening
-/// it says.
+/// it says. Where no batch is found at all, there is nothing to lose, or they are of a format that only reading can name.
 ///
 /// It reads the batches behind the newest snapshot, at about a gigabyte per second.
 ///

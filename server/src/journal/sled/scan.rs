@@ -34,8 +34,8 @@ pub(super) struct Scan {
     pub(super) disputed: BTreeSet<Revision>,
 }
 
-/// The first revision of a range that is not in a log; `None`: all of them are. It only looks for the beginning of each
-/// batch, and no further than until all are found.
+/// The first revision of a range that is not in a log; `None`: all of them are, or none is. It only looks for the
+/// beginning of each batch, and no further than until all are found.
 pub(super) fn first_missing(
     path: PathBuf,
     range: RangeInclusive<u64>,
@@ -54,7 +54,7 @@ pub(super) fn first_missing(
         }
         (missing > 0).then(|| record.record_bytes(0))
     })?;
-    let place = found.iter().position(|found| !found);
+    let place = found.iter().position(|found| !found).filter(|_| missing < found.len());
     Ok(place.map(|place| Revision(first + place as u64)))
 }
 
