@@ -168,6 +168,8 @@ named_enum! {
         Uncordoned = "UNCORDONED",
         /// No new grants on it, and notices to its holders.
         Draining = "DRAINING",
+        /// It is on another node now: the one that is named.
+        Moved = "MOVED",
     }
 }
 
@@ -218,6 +220,8 @@ named_enum! {
         Uncordoned = "UNCORDONED",
         /// No new grants on it, and notices to its holders.
         Draining = "DRAINING",
+        /// It goes by another name now: the one that is named.
+        Renamed = "RENAMED",
     }
 }
 

@@ -239,4 +239,22 @@ pub enum Event {
         /// The same in the operator's words.
         detail: Option<Arc<str>>,
     },
+    /// A node goes by another name now: the same boot of the same host.
+    NodeRenamed {
+        /// Which one.
+        node: NodeId,
+        /// Its name before.
+        before: Name,
+        /// What it is now.
+        facts: Arc<NodeFacts>,
+    },
+    /// A device is on another node now. Nobody holds it.
+    DeviceMoved {
+        /// Which one.
+        device: DeviceId,
+        /// Where it was, by name.
+        before: Name,
+        /// Where it is.
+        node: NodeId,
+    },
 }

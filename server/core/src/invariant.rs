@@ -23,6 +23,7 @@ pub type Violation = String;
 /// # Errors
 /// The first that does not hold.
 pub fn check(state: &State) -> Result<(), Violation> {
+    devices_are_on_their_nodes(state)?;
     devices_hold_what_leases_say(state)?;
     whole_devices_are_alone(state)?;
     imports_close_until_their_time(state)?;
@@ -138,6 +139,25 @@ fn nodes_of<'a>(state: &'a State, devices: &[DeviceId]) -> Vec<&'a Node> {
     let node = |id: &DeviceId| state.inventory().device(*id).map(|device| device.node);
     let nodes: BTreeSet<_> = devices.iter().filter_map(node).collect();
     nodes.into_iter().filter_map(|id| state.inventory().node(id)).collect()
+}
+
+fn devices_are_on_their_nodes(state: &State) -> Result<(), Violation> {
+    let inventory = state.inventory();
+    for (id, node) in inventory.nodes() {
+        let is_here = |device: &DeviceId| inventory.device(*device).is_some_and(|it| it.node == id);
+        if !node.devices.is_sorted_by(|a, b| a < b) || !node.devices.iter().all(is_here) {
+            return Err(format!("{} lists {:?}, not its devices", node.facts.name, node.devices));
+        }
+        if inventory.node_named(node.facts.name.as_str()) != Some(id) {
+            return Err(format!("{} is not known by its name", node.facts.name));
+        }
+    }
+    let listed: usize = inventory.nodes().map(|(_, node)| node.devices.len()).sum();
+    if listed == inventory.devices().len() {
+        Ok(())
+    } else {
+        Err(format!("nodes list {listed} of {} devices", inventory.devices().len()))
+    }
 }
 
 fn devices_hold_what_leases_say(state: &State) -> Result<(), Violation> {

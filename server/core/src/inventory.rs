@@ -378,6 +378,34 @@ impl Inventory {
         });
     }
 
+    /// Gives a node another name; answers false where it is unknown, or the name is taken.
+    pub fn rename_node(&mut self, id: NodeId, facts: Arc<NodeFacts>) -> bool {
+        let free = !self.node_names.contains_key(&facts.name);
+        let Some(node) = self.nodes.get_mut(id.0 as usize).filter(|_| free) else { return false };
+        self.node_names.remove(&node.facts.name);
+        self.node_names.insert(facts.name.clone(), id);
+        node.facts = facts;
+        true
+    }
+
+    /// Puts a device on another node; answers false where either is unknown.
+    pub fn move_device(&mut self, id: DeviceId, to: NodeId) -> bool {
+        let Some(device) = self.devices.get_mut(id.0 as usize) else { return false };
+        if self.nodes.get(to.0 as usize).is_none() {
+            return false;
+        }
+        let from = std::mem::replace(&mut device.node, to);
+        if let Some(node) = self.nodes.get_mut(from.0 as usize) {
+            node.devices.retain(|other| *other != id);
+        }
+        if let Some(node) = self.nodes.get_mut(to.0 as usize) {
+            // In order of number, as pages of a list expect.
+            let place = node.devices.partition_point(|other| *other < id);
+            node.devices.insert(place, id);
+        }
+        true
+    }
+
     /// Adds a device under [`Self::next_device`]; answers false where its node is unknown.
     pub fn add_device(&mut self, node: NodeId, facts: Arc<DeviceFacts>) -> bool {
         let id = self.next_device();

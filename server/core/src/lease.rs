@@ -207,6 +207,8 @@ pub enum OpenCause {
     Exited,
     /// An operator said that it is safe.
     Operator,
+    /// The device is in another host now, where nothing of the former one can use it.
+    Moved,
 }
 
 /// A lease, from request to end.

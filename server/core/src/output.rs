@@ -58,6 +58,15 @@ pub enum Effect {
         /// Which one.
         process: Process,
     },
+    /// Two nodes name one device: it stays where it was. Said once for each claim.
+    ClaimRefused {
+        /// The device, by UUID.
+        device: Name,
+        /// Where it stays.
+        node: Name,
+        /// Who claims it.
+        claimant: Name,
+    },
     /// A newer session of the same holder took over: this one ends with ABORTED (P22).
     SessionReplaced {
         /// The older session.

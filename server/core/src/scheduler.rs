@@ -4,7 +4,7 @@
 //! fail: a refusal is an effect, and an event that does not fit the state is a defect that stops the process.
 //! The rules are beside this file: `acquire`, `hold` (renew, release, acknowledge, revoke), `notice` and `pause`,
 //! `reclaim` and `check` (what is closed, and what opens it), `serve` and `keep` (the queue, keeping, preemption),
-//! `drain` (cordons), `import` (devices that an import closed), `presence` (callers and sessions), `observe` (devices and nodes), `tick` (deadlines), `show` and
+//! `drain` (cordons), `import` (devices that an import closed), `presence` (callers and sessions), `observe` and `moves` (devices and nodes), `tick` (deadlines), `show` and
 //! `explain` (views).
 
 mod acquire;
@@ -14,6 +14,7 @@ mod explain;
 mod hold;
 mod import;
 mod keep;
+mod moves;
 mod notice;
 mod observe;
 mod pause;

@@ -9,6 +9,7 @@ use crate::{
     attribution::Measurement,
     deadline::Deadlines,
     id::{Caller, DeviceId, Holder, LeaseId, NodeId},
+    input::DeviceReport,
     notice::Cause,
     policy::Policy,
     queue::Queue,
@@ -41,12 +42,23 @@ pub(crate) struct Soft {
     pub(crate) closing: BTreeMap<(DeviceId, LeaseId), Closing>,
     /// Processes of unclean ends that outlived the lock delay: while a pass shows them, no whole-device grants (P6).
     pub(crate) lingering: BTreeMap<DeviceId, BTreeSet<Process>>,
+    /// Devices that are another node's, and what names them: the newest of each.
+    pub(crate) claims: BTreeMap<DeviceId, Claim>,
+    /// Devices that the newest report of their own node left out.
+    pub(crate) left_out: BTreeSet<DeviceId>,
     /// The newest check asked for.
     pub(crate) check: u64,
     /// Nodes whose drivers are let go on purpose: their devices are not measured, and no one is surprised.
     pub(crate) quiesced: BTreeSet<NodeId>,
     /// Something may fit now that did not before.
     pub(crate) dirty: bool,
+}
+
+/// A node names a device that is another's.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    pub(crate) node: NodeId,
+    pub(crate) report: DeviceReport,
 }
 
 /// A closed part on its way to being opened.
@@ -117,7 +129,15 @@ impl Clock {
 #[derive(Debug, Default)]
 pub(crate) struct Measured {
     devices: Vec<Option<Measurement>>,
-    nodes: Vec<Option<Time>>,
+    nodes: Vec<Option<Heard>>,
+}
+
+/// When a node was last heard of.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    at: Time,
+    /// In this run; else the time is when that is expected.
+    met: bool,
 }
 
 impl Measured {
@@ -139,14 +159,30 @@ impl Measured {
         self.devices.get_mut(id.0 as usize)?.as_mut()
     }
 
-    /// When a node was last heard of in this run.
+    /// Forgets the sample of a device, which is another's host now.
+    pub(crate) fn forget(&mut self, id: DeviceId) {
+        *grow(&mut self.devices, id.0 as usize) = None;
+    }
+
+    /// When a node was last heard of in this run, or its silence began.
     pub(crate) fn node(&self, id: NodeId) -> Option<Time> {
-        self.nodes.get(id.0 as usize).copied().flatten()
+        self.nodes.get(id.0 as usize).copied().flatten().map(|heard| heard.at)
+    }
+
+    /// Whether a node was heard of in this run.
+    pub(crate) fn met(&self, id: NodeId) -> bool {
+        self.nodes.get(id.0 as usize).copied().flatten().is_some_and(|heard| heard.met)
     }
 
     /// Books that a node was heard of; answers when it was before.
     pub(crate) fn heard(&mut self, id: NodeId, at: Time) -> Option<Time> {
-        grow(&mut self.nodes, id.0 as usize).replace(at)
+        let heard = Heard { at, met: true };
+        grow(&mut self.nodes, id.0 as usize).replace(heard).map(|heard| heard.at)
+    }
+
+    /// Books from when on a known node's silence counts.
+    pub(crate) fn expect(&mut self, id: NodeId, at: Time) {
+        *grow(&mut self.nodes, id.0 as usize) = Some(Heard { at, met: false });
     }
 }
 

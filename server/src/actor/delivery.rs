@@ -96,6 +96,10 @@ impl Delivery {
                 }
                 Effect::Quiesce { node, quiesced } => self.errands.quiesce(&node, quiesced),
                 Effect::Track { process } => self.errands.track(process),
+                Effect::ClaimRefused { device, node, claimant } => tracing::warn!(
+                    %device, %node, %claimant,
+                    "two nodes name one device; it stays where it was for as long as that node is there and names it"
+                ),
                 Effect::SessionReplaced { caller } => {
                     self.stage(caller, SessionMessage::Replaced);
                     if let Some(session) = self.sessions.get_mut(&caller) {

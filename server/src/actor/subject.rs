@@ -70,9 +70,9 @@ impl Subject {
 
     fn of(state: &State, event: &Event) -> Self {
         match event {
-            Event::NodeAdded { facts } | Event::NodeChanged { facts, .. } => {
-                Self::Node(Arc::clone(facts))
-            }
+            Event::NodeAdded { facts }
+            | Event::NodeChanged { facts, .. }
+            | Event::NodeRenamed { facts, .. } => Self::Node(Arc::clone(facts)),
             Event::NodeLost { node } | Event::NodeRecovered { node } => Self::node(state, *node),
             Event::DeviceAdded { facts, .. } => state
                 .inventory()
@@ -83,6 +83,9 @@ impl Subject {
             | Event::DeviceRecovered { device }
             | Event::Opened { device, .. }
             | Event::DeviceOpened { device, .. } => Self::device(state, *device),
+            Event::DeviceMoved { device, node, .. } => {
+                device_on(state, *device, *node).map_or(Self::Nobody, Self::Device)
+            }
             Event::Requested { request, .. } => {
                 let request = Some(Arc::clone(request));
                 Self::Lease { request, devices: Vec::new(), causes: Vec::new() }
@@ -129,9 +132,12 @@ impl Subject {
 }
 
 fn device_name(state: &State, id: DeviceId) -> Option<DeviceName> {
-    let device = state.inventory().device(id)?;
-    let node = state.inventory().node(device.node)?.facts.name.clone();
-    Some(DeviceName { id, node, facts: Arc::clone(&device.facts) })
+    device_on(state, id, state.inventory().device(id)?.node)
+}
+
+fn device_on(state: &State, id: DeviceId, node: NodeId) -> Option<DeviceName> {
+    let node = state.inventory().node(node)?.facts.name.clone();
+    Some(DeviceName { id, node, facts: Arc::clone(&state.inventory().device(id)?.facts) })
 }
 
 fn cause_name(state: &State, cause: Cause) -> Option<CauseView> {

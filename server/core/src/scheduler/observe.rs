@@ -15,23 +15,30 @@ use crate::{
 
 impl Scheduler {
     /// A node says what it is and has. A device that it had and does not name is lost; one that another node has is
-    /// left there.
+    /// left there, or moves (`moves`).
     pub(super) fn observe(
         &mut self,
         facts: &Arc<NodeFacts>,
         reports: &[DeviceReport],
         out: &mut Output,
     ) {
+        let renamed = self.rename(facts, reports, out);
         let Some((node, mut changed)) = self.observe_node(facts, out) else { return };
+        changed |= renamed;
+        let claimed_before = self.take_claims(node);
         let mut named = BTreeSet::new();
         for report in reports {
             let Some((device, news)) = self.observe_device(node, report, out) else { continue };
             named.insert(device);
             changed |= news;
         }
+        self.tell_claims(node, &claimed_before, out);
         let missing = Some(Name::new("its node no longer names it"));
         for device in self.devices_of(node) {
-            if !named.contains(&device) {
+            if named.contains(&device) {
+                self.soft.left_out.remove(&device);
+            } else {
+                self.soft.left_out.insert(device);
                 changed |= self.set_lost(device, missing.as_ref(), out);
             }
         }
@@ -71,7 +78,7 @@ impl Scheduler {
     }
 
     /// Books one device of a report; answers its number and whether anything about it is new.
-    fn observe_device(
+    pub(super) fn observe_device(
         &mut self,
         node: NodeId,
         report: &DeviceReport,
@@ -88,8 +95,11 @@ impl Scheduler {
             self.set_lost(device, report.lost.as_ref(), out);
             return Some((device, true));
         };
-        let known = inventory.device(device).filter(|known| known.node == node)?;
-        let mut changed = false;
+        let mut changed = inventory.device(device)?.node != node;
+        if changed && !self.claim(device, node, report, out) {
+            return None;
+        }
+        let known = self.state.inventory().device(device)?;
         if *known.facts != *report.facts {
             self.emit(Event::DeviceChanged { device, facts: report.facts.clone() }, out);
             changed = true;
@@ -154,11 +164,9 @@ impl Scheduler {
         let Some(node) = self.state.inventory().node_named(node.as_str()) else { return };
         self.hear(node, out);
         for sample in samples {
-            let inventory = self.state.inventory();
+            let known = self.state.inventory().device_with(sample.uuid.as_str());
             // What another node says of a device proves nothing about it.
-            let known = (inventory.device_with(sample.uuid.as_str()))
-                .filter(|id| inventory.device(*id).is_some_and(|device| device.node == node));
-            let Some(device) = known else { continue };
+            let Some(device) = known.filter(|id| self.is_on(*id, node, out)) else { continue };
             let news = self.take_sample(device, sample, out);
             self.soft.dirty |= news;
         }

@@ -57,7 +57,7 @@ impl Scheduler {
             .map(|(id, node)| (id, if node.lost { node.seen_at } else { now }))
             .collect();
         for (node, heard) in nodes {
-            self.soft.measured.heard(node, heard);
+            self.soft.measured.expect(node, heard);
             self.soft
                 .deadlines
                 .set(heard.after(self.policy.node_silent_max), Deadline::Silence(node));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Keep, Service, State};
 use crate::{
     event::{At, Event},
-    id::{DeviceId, LeaseId, NodeId, Token},
+    id::{DeviceId, LeaseId, Name, NodeId, Token},
     inventory::{Closed, ClosedUntil, Cordon, DeviceFacts, NodeFacts},
     lease::{Basis, DropCause, EndReason, FactKind, Lease, OpenCause, State as LeaseState},
     notice::Target,
@@ -65,6 +65,10 @@ impl State {
             Event::Checkpoint => Ok(()),
             Event::Imported { token, closed_until } => self.imported(*token, *closed_until),
             Event::DeviceOpened { device, .. } => self.device_opened(*device),
+            Event::NodeRenamed { node, before, facts } => {
+                self.node_renamed(at, *node, before, facts)
+            }
+            Event::DeviceMoved { device, node, .. } => self.device_moved(*device, *node),
         }
     }
 
@@ -82,6 +86,26 @@ impl State {
         known.facts = facts.clone();
         known.imported = false;
         known.seen_at = at.time;
+        Ok(())
+    }
+
+    fn node_renamed(&mut self, at: At, node: NodeId, before: &Name, facts: &Arc<NodeFacts>) -> Fit {
+        if self.inventory.node_named(before.as_str()) != Some(node)
+            || !self.inventory.rename_node(node, facts.clone())
+        {
+            return Err(format!("node {node} is not {before}, or {} is taken", facts.name));
+        }
+        self.node_changed(at, node, facts)
+    }
+
+    fn device_moved(&mut self, id: DeviceId, node: NodeId) -> Fit {
+        let device = self.device(id)?;
+        if !device.holding.is_empty() {
+            return Err(format!("device {} moves while leases hold it", device.facts.uuid));
+        }
+        if !self.inventory.move_device(id, node) {
+            return Err(format!("node {node} is unknown"));
+        }
         Ok(())
     }
 

@@ -1,19 +1,20 @@
 //! A story: a world, and names for what it talks about.
 
+mod moves;
 mod tell;
 mod words;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use gpulease_core::{
-    id::{Caller, LeaseId, Ticket, Token},
+    id::{Caller, LeaseId, Name, Ticket, Token},
     input::{DeviceSample, Input, MemoryReading, MemoryReport},
     output::{Answer, Effect},
     policy::Policy,
     time::Span,
 };
 
-use self::words::{Words, bytes, holder, labels, node_of, request, span};
+use self::words::{Words, bytes, holder, labels, request, span};
 use crate::world::{self, World};
 
 /// See the head of this file.
@@ -41,6 +42,7 @@ impl Story {
     /// Runs one command and answers what came of it.
     ///
     /// node NAME [devices=2] [memory=24GiB] [slots=4] [model=M] [reserve=1GiB] [cpu=64000] [hostmem=256GiB] [label=k:v]
+    /// [boot=boot-1]
     /// · renode NODE [cpu=] [label=k:v] · change DEVICE [memory=] [slots=] · policy KEY=VALUE
     /// · acquire NAME [service= holder= id= name= devices= memory= slots= exclusive priority= ttl= wait= expect= life=
     ///   models= allow= deny= nodes= notnodes= prefer= same-node cpu= hostmem= label= caller=]
@@ -49,6 +51,7 @@ impl Story {
     /// · pass SPAN · stall SPAN · restart · snapshot · import SPAN [lost=BATCHES|all] · open DEVICE [why=]
     /// · lose DEVICE · find DEVICE · forget DEVICE · reboot NODE · silent NODE · heard NODE · foreign DEVICE SIZE
     /// · unmeasured DEVICE · uses LEASE DEVICE SIZE · impostor NODE DEVICE · show
+    /// · rename NODE NAME [boot=] · carry DEVICE NODE · observe NODE
     pub(crate) fn command(&mut self, line: &str) {
         let words = Words { words: line.split_whitespace().collect() };
         match words.word(0) {
@@ -62,6 +65,12 @@ impl Story {
                 let samples = vec![sample];
                 let input = Input::Sampled { node: words.word(1).into(), samples, trees: None };
                 let seen = self.world.feed(input);
+                self.tell(seen);
+            }
+            "rename" => self.rename(&words),
+            "carry" => self.carry(&words),
+            "observe" => {
+                let seen = self.world.observe(words.word(1));
                 self.tell(seen);
             }
             "renode" => self.renode(&words),
@@ -139,6 +148,7 @@ impl Story {
         facts.host_cpu_millis = words.number("cpu").unwrap_or(facts.host_cpu_millis);
         facts.host_memory_bytes = words.value("hostmem").map_or(facts.host_memory_bytes, bytes);
         facts.labels = labels(words);
+        facts.boot_id = words.value("boot").map_or(facts.boot_id.clone(), Name::new);
         self.world.nodes.insert(name.to_owned(), node);
         let seen = self.world.observe(name);
         self.tell(seen);
@@ -151,7 +161,7 @@ impl Story {
         let device = self.model(words.word(2));
         device.attributed.retain(|(other, _)| *other != lease);
         device.attributed.push((lease, used));
-        let seen = self.world.sample(&node_of(words.word(2)));
+        let seen = self.world.sample(&self.home_of(words.word(2)));
         self.tell(seen);
     }
 
@@ -165,7 +175,7 @@ impl Story {
 
     pub(crate) fn change(&mut self, words: &Words<'_>) {
         let uuid = words.word(1);
-        let name = node_of(uuid);
+        let name = self.home_of(uuid);
         let device = self.model(uuid);
         let facts = Arc::make_mut(&mut device.facts);
         facts.memory_limit_bytes = words.value("memory").map(bytes);
@@ -277,7 +287,7 @@ impl Story {
 
     pub(crate) fn device(&mut self, words: &Words<'_>) {
         let target = words.word(1);
-        let name = node_of(target);
+        let name = self.home_of(target);
         match words.word(0) {
             "lose" => self.model(target).lost = Some("gone".into()),
             "find" => self.model(target).lost = None,
@@ -304,7 +314,8 @@ impl Story {
     }
 
     pub(crate) fn model(&mut self, uuid: &str) -> &mut world::DeviceModel {
-        let node = self.node_model(&node_of(uuid));
+        let node = self.home_of(uuid);
+        let node = self.node_model(&node);
         let mut devices = node.devices.iter_mut();
         devices
             .find(|device| device.facts.uuid.as_str() == uuid)

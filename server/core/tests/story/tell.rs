@@ -120,6 +120,12 @@ impl Story {
             }
             Event::Checkpoint => "checkpoint".to_owned(),
             Event::Imported { .. } => "imported".to_owned(),
+            Event::NodeRenamed { before, facts, .. } => {
+                format!("node {before} is {} now", facts.name)
+            }
+            Event::DeviceMoved { device, before, node: id } => {
+                format!("{} moved from {before} to {}", self.uuids(&[*device]), node(*id))
+            }
             Event::DeviceOpened { device, cause, detail } => {
                 let (device, cause) = (self.uuids(&[*device]), open_cause(*cause));
                 format!("{device} opened: {cause}{}", in_words(detail.as_deref()))
@@ -145,6 +151,9 @@ impl Story {
                 format!("driver of {node} {}", if *quiesced { "let go" } else { "taken up" })
             }
             Effect::Track { process } => format!("track process {}", process.pid),
+            Effect::ClaimRefused { device, node, claimant } => {
+                format!("{claimant} claims {device}, which stays on {node}")
+            }
             Effect::SessionReplaced { caller } => {
                 format!("{} hears: replaced", self.caller_name(*caller))
             }
@@ -308,6 +317,7 @@ fn open_cause(cause: OpenCause) -> &'static str {
         OpenCause::CheckOver => "checked for long enough",
         OpenCause::Exited => "its processes have exited",
         OpenCause::Operator => "an operator's word",
+        OpenCause::Moved => "it is on another node now",
     }
 }
 

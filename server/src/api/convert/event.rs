@@ -75,7 +75,8 @@ fn event(event: &Event, subject: &Subject, at: Time) -> Option<v1::Event> {
         | Event::DeviceLost { .. }
         | Event::DeviceRecovered { .. }
         | Event::Opened { .. }
-        | Event::DeviceOpened { .. } => v1::event::Body::Device(device_event(event, subject)?),
+        | Event::DeviceOpened { .. }
+        | Event::DeviceMoved { .. } => v1::event::Body::Device(device_event(event, subject)?),
         Event::Cordoned { target, .. } | Event::Uncordoned { target } => match target {
             Target::Device(_) => v1::event::Body::Device(device_event(event, subject)?),
             Target::Node(_) => v1::event::Body::Node(node_event(event, subject)?),
@@ -83,7 +84,8 @@ fn event(event: &Event, subject: &Subject, at: Time) -> Option<v1::Event> {
         Event::NodeAdded { .. }
         | Event::NodeChanged { .. }
         | Event::NodeLost { .. }
-        | Event::NodeRecovered { .. } => v1::event::Body::Node(node_event(event, subject)?),
+        | Event::NodeRecovered { .. }
+        | Event::NodeRenamed { .. } => v1::event::Body::Node(node_event(event, subject)?),
         Event::Checkpoint | Event::Imported { .. } => return None,
     };
     Some(v1::Event { body: Some(body) })
@@ -200,6 +202,10 @@ fn device_event(event: &Event, subject: &Subject) -> Option<v1::DeviceEvent> {
             Kind::Lost
         }
         Event::DeviceRecovered { .. } => Kind::Recovered,
+        Event::DeviceMoved { before, .. } => {
+            about.detail = format!("it was on {before} before");
+            Kind::Moved
+        }
         Event::Cordoned { drain, reason, .. } => {
             about.detail = reason.to_string();
             if *drain { Kind::Draining } else { Kind::Cordoned }
@@ -242,6 +248,10 @@ fn node_event(event: &Event, subject: &Subject) -> Option<v1::NodeEvent> {
         }
         Event::NodeLost { .. } => Kind::Lost,
         Event::NodeRecovered { .. } => Kind::Recovered,
+        Event::NodeRenamed { before, .. } => {
+            about.detail = format!("it was {before} before");
+            Kind::Renamed
+        }
         Event::Cordoned { drain, reason, .. } => {
             about.detail = reason.to_string();
             if *drain { Kind::Draining } else { Kind::Cordoned }

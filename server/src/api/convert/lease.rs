@@ -257,6 +257,7 @@ pub(super) const fn open_cause(cause: OpenCause) -> &'static str {
         }
         OpenCause::Exited => "all processes of the former holder have exited",
         OpenCause::Operator => "an operator said that it is safe",
+        OpenCause::Moved => "it is in another host now, where the former holder cannot use it",
     }
 }
 
