@@ -63,6 +63,11 @@ impl State {
         }
     }
 
+    /// The shortest pause between renewals of any held lease; without one there is no bound.
+    pub(crate) fn interval_min(&self) -> Duration {
+        self.held.values().map(|tenure| tenure.interval).min().unwrap_or(Duration::MAX)
+    }
+
     /// When the keep-alive has something to do next.
     pub(crate) fn next_due(&self) -> Option<Duration> {
         let first = |order: &BTreeSet<(Duration, u64)>| order.first().map(|(at, _)| *at);

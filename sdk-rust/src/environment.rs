@@ -40,6 +40,15 @@ const OWN: &[&[&str]] = &[
 /// What the command line sets for the programs it runs.
 const TOLD_TO_PROGRAMS: &[&str] = &["GPULEASE_LEASE_ID", "GPULEASE_FENCING_TOKEN"];
 
+/// What only tests read.
+const OF_TESTS: &[&str] = &[
+    "GPULEASE_BINARY",
+    "GPULEASE_FAKE_NVML",
+    "GPULEASE_POWER_CUT",
+    "GPULEASE_TEST",
+    "GPULEASE_TRACES",
+];
+
 /// How the variables of the coordinator's own configuration begin; it checks them itself.
 const OF_THE_COORDINATOR: &[&str] = &[
     "GPULEASE_CONFIG",
@@ -91,7 +100,7 @@ impl Environment {
         let is_known = |name: &str| {
             OWN.iter().any(|names| names.contains(&name))
                 || TOLD_TO_PROGRAMS.contains(&name)
-                || OF_THE_COORDINATOR.iter().any(|start| name.starts_with(start))
+                || OF_THE_COORDINATOR.iter().chain(OF_TESTS).any(|start| name.starts_with(start))
         };
         let names = self.0.keys().map(String::as_str);
         names.filter(move |name| name.starts_with("GPULEASE_") && !is_known(name))

@@ -25,7 +25,9 @@ pub enum ErrorKind {
     LeaseLost,
     /// The lease is paused and holds no devices now.
     LeasePaused,
-    /// There is no such lease or device.
+    /// The notice does not stand any more, or cannot be extended any further.
+    NoticeOver,
+    /// There is no such lease, device or node.
     NotFound,
     /// Another live lease of the service has the name.
     NameTaken,

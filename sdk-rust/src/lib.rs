@@ -49,6 +49,7 @@ mod opentelemetry;
 mod operator;
 mod pauses;
 mod pending;
+mod process;
 mod refusal;
 mod request;
 mod resume;

@@ -68,7 +68,8 @@ async fn keep_stream(shared: &Shared) {
             shared.end(&error, &LostReason::SessionReplaced);
             continue;
         }
-        let pause = backoff.pause(error.retry_after());
+        // A coordinator that returns gives each lease its full TTL: whoever comes back later than that has lost it.
+        let pause = backoff.pause(error.retry_after()).min(shared.state().interval_min());
         tracing::debug!(%error, ?pause, "no session, trying again");
         if !shared.sleep_unless_finished(pause).await {
             return;

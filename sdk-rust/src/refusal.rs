@@ -111,7 +111,8 @@ fn kind_of_reason(reason: &str) -> Option<ErrorKind> {
         }
         "STALE_TOKEN" => ErrorKind::StaleToken,
         "LEASE_ENDED" | "LEASE_NOT_ACTIVE" | "REVOKED" => ErrorKind::LeaseEnded,
-        "LEASE_NOT_FOUND" | "DEVICE_NOT_FOUND" => ErrorKind::NotFound,
+        "NOTICE_OVER" | "NOTICE_AT_BOUND" => ErrorKind::NoticeOver,
+        "LEASE_NOT_FOUND" | "DEVICE_NOT_FOUND" | "NODE_NOT_FOUND" => ErrorKind::NotFound,
         "NAME_TAKEN" => ErrorKind::NameTaken,
         "REQUEST_ID_TAKEN" | "REQUEST_ID_REUSED" => ErrorKind::RequestIdConflict,
         "NOT_THE_HOLDER" => ErrorKind::NotTheHolder,
@@ -121,7 +122,7 @@ fn kind_of_reason(reason: &str) -> Option<ErrorKind> {
         }
         "SESSION_REPLACED" => ErrorKind::SessionReplaced,
         "HISTORY_GONE" => ErrorKind::HistoryGone,
-        "REQUEST_CANCELLED" => ErrorKind::Cancelled,
+        "REQUEST_CANCELLED" | "SUPERSEDED" => ErrorKind::Cancelled,
         _ => return None,
     })
 }

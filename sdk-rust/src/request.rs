@@ -13,7 +13,7 @@ use crate::{
     error::{Error, ErrorKind},
     info::{LeaseState, Priority},
     notice::Preemptible,
-    trace,
+    process, trace,
 };
 
 /// What becomes of a lease while nobody is at the coordinator's endpoint.
@@ -162,6 +162,8 @@ pub(crate) struct Prepared {
     pub(crate) message: v1::AcquireRequest,
     pub(crate) wait: Duration,
     pub(crate) keeps: bool,
+    /// The process is declared by default: a coordinator that cannot see it is asked again without.
+    pub(crate) may_omit_process: bool,
 }
 
 impl LeaseRequest {
@@ -341,25 +343,26 @@ impl LeaseRequest {
             process,
             trace_parent: self.trace_parent.or(terms.trace_parent).unwrap_or_default(),
         };
-        Ok(Prepared { message, wait, keeps: policy == WhileUnreachable::Keep })
+        let may_omit_process = self.process == Declared::Own && message.process.is_some();
+        let keeps = policy == WhileUnreachable::Keep;
+        Ok(Prepared { message, wait, keeps, may_omit_process })
     }
 }
 
 impl Declared {
     fn on_wire(self, terms: &Terms<'_>) -> Result<Option<v1::Process>, Error> {
-        let pid = match self {
-            Self::Own => terms.is_socket.then(std::process::id),
-            Self::None => None,
-            Self::Given(pid) if terms.is_socket => Some(pid),
+        match self {
+            Self::Own => Ok(terms.is_socket.then(process::own)),
+            Self::None => Ok(None),
+            Self::Given(pid) if terms.is_socket => {
+                Ok(Some(v1::Process { pid, started_ticks: None }))
+            }
             Self::Given(pid) => {
                 let what =
                     format!("process {pid} cannot be declared: the coordinator cannot check it");
-                return Err(
-                    needs_socket(terms.endpoint, &what).with_field(Some("process".to_owned()))
-                );
+                Err(needs_socket(terms.endpoint, &what).with_field(Some("process".to_owned())))
             }
-        };
-        Ok(pid.map(|pid| v1::Process { pid, started_ticks: None }))
+        }
     }
 }
 

@@ -153,6 +153,7 @@ impl Session {
         let wait_until = self.now().saturating_add(request.wait);
         let deadline = wait_until.saturating_add(self.0.answer_grace);
         let terms = AcquireTerms { keeps: request.keeps, wait_until, deadline };
+        let mut may_omit_process = request.may_omit_process;
         let mut request = Box::new(request.message);
         let mut backoff = Backoff::default();
         loop {
@@ -168,6 +169,13 @@ impl Session {
                 Answer::Queued(..) => return Err(Error::protocol("queued is no final answer")),
             };
             self.0.breaker.failed(&error, self.now());
+            let unseen = error.field().is_some_and(|field| field.starts_with("process"));
+            if unseen && std::mem::take(&mut may_omit_process) {
+                tracing::warn!(%error, "the coordinator does not see this process: it is not declared");
+                request = returned;
+                request.process = None;
+                continue;
+            }
             let pause = backoff.next(error.retry_after()).filter(|_| error.is_retryable());
             let Some(pause) = pause.filter(|pause| self.now().saturating_add(*pause) < deadline)
             else {

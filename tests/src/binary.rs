@@ -29,7 +29,21 @@ pub fn gpulease() -> anyhow::Result<PathBuf> {
     let path = profile_directory()?.join(format!("gpulease{}", env::consts::EXE_SUFFIX));
     let _building = BUILDING.lock().map_err(|_| anyhow::anyhow!("an earlier build panicked"))?;
     if !path.is_file() {
-        build(&path)?;
+        build(&path, &["--package", "gpulease-server", "--bin", "gpulease"])?;
+    }
+    Ok(path)
+}
+
+/// The path of one of the SDK's examples.
+///
+/// # Errors
+/// It is missing, and `cargo build` fails.
+pub fn example(name: &str) -> anyhow::Result<PathBuf> {
+    let directory = profile_directory()?.join("examples");
+    let path = directory.join(format!("{name}{}", env::consts::EXE_SUFFIX));
+    let _building = BUILDING.lock().map_err(|_| anyhow::anyhow!("an earlier build panicked"))?;
+    if !path.is_file() {
+        build(&path, &["--package", "gpulease", "--example", name])?;
     }
     Ok(path)
 }
@@ -43,14 +57,15 @@ fn profile_directory() -> anyhow::Result<PathBuf> {
     Ok(profile.to_owned())
 }
 
-fn build(path: &Path) -> anyhow::Result<()> {
+fn build(path: &Path, what: &[&str]) -> anyhow::Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--release", "--package", "gpulease-server", "--bin", "gpulease"])
+        .args(["build", "--release"])
+        .args(what)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stdin(Stdio::null())
         .status()
-        .context("run cargo build for the gpulease binary")?;
+        .with_context(|| format!("run cargo build for {}", path.display()))?;
     if !status.success() || !path.is_file() {
         bail!(
             "cargo build ({status}) made no {}: build with `cargo build --release`, or set GPULEASE_BINARY",

@@ -9,6 +9,8 @@ pub mod checker;
 pub mod coordinator;
 pub mod deadline;
 pub mod events;
+pub mod holder;
+pub mod proxy;
 pub mod session;
 pub mod shell;
 pub mod skip;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gpulease_proto::v1::{self, session_renewal_outcome::Outcome};
+use gpulease_proto::v1::{self, session_renewal_outcome::Outcome, session_response::Body};
 use tonic::Code;
 
 use super::{
@@ -155,6 +155,10 @@ async fn while_a_lease_is_held_an_open_circuit_refuses_nothing() {
     drop(lease);
 }
 
+fn invalid() -> v1::Error {
+    refusal(Code::InvalidArgument, "INVALID_FIELD")
+}
+
 /// A lease kept over a socket, its coordinator gone, and a way to bring one back.
 struct Kept {
     path: std::path::PathBuf,
@@ -170,8 +174,12 @@ impl Kept {
         let call = acquire(&scene.client, request);
         let mut session = scene.coordinator.welcome(vec![]).await;
         let (sequence, asked) = session.acquire().await;
-        let own = v1::Process { pid: std::process::id(), started_ticks: None };
-        assert_eq!(asked.process, Some(own), "over a socket the own process is declared");
+        let declared = asked.process.map(|process| process.pid);
+        assert_eq!(declared, Some(std::process::id()), "over a socket the own process is declared");
+        let other = v1::Error { field: "process.started_ticks".to_owned(), ..invalid() };
+        session.answer(sequence, Body::Error(other)).await;
+        let (sequence, asked) = session.acquire().await;
+        assert_eq!(asked.process, None, "one that the coordinator does not see is left out");
         session.grant(sequence, active(7, 3)).await;
         let lease = call.await.unwrap().unwrap();
         scene.coordinator.end();

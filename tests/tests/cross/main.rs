@@ -4,14 +4,17 @@
 //! One file for each subject, one program for all, so that a cold machine links once. Tests wait for events and
 //! streams, each with a deadline; what cannot run here says "skipped: …".
 
+mod away;
 mod bad_input;
 mod crash;
 mod crowd;
 mod disk;
 mod fake_nvml;
 mod foreign;
+mod holders;
 mod life;
 mod order;
+mod pauses;
 mod run_verb;
 mod services;
 mod session;

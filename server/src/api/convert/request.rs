@@ -22,6 +22,9 @@ use crate::api::peer::Peer;
 /// What a request can take, in words.
 const ASK_FORMS: &str = "exclusive, slots, memory_bytes, or slots and memory_bytes";
 
+/// The longest trace context: a W3C `traceparent` has this very length.
+const TRACE_PARENT_MAX_BYTES: usize = 55;
+
 /// Checks a request. `holder` is the session's; a unary call has said its own.
 ///
 /// # Errors
@@ -35,6 +38,7 @@ pub(in crate::api) fn request(
         Some(holder) => holder.clone(),
         None => holder_of(&wire.service, &wire.holder)?,
     };
+    text_within_bytes("trace_parent", &wire.trace_parent, TRACE_PARENT_MAX_BYTES)?;
     let fields = RequestFields {
         holder,
         request_id: label("request_id", &wire.request_id)?,
