@@ -236,18 +236,27 @@ impl Driver {
         let asleep = before.and_then(|known| known.info.pci_address);
         let asleep = asleep.is_some_and(|address| pci::asleep(&self.options.sysfs_root, address));
         let session = self.session.as_mut().ok_or(Trouble::Unknown)?;
-        let attached =
-            session.attach(index).map_err(|error| refused("attaching to a device", error))?;
+        let attached = insist(|| session.attach(index))
+            .map_err(|error| refused("attaching to a device", error))?;
         if let Some(Known { info, marks, .. }) = before.filter(|_| asleep) {
             return Ok(Known { info: info.clone(), attached, marks: marks.clone() });
         }
-        let uuid = session
-            .device(attached)
-            .and_then(|device| device.uuid())
+        let uuid = insist(|| session.device(attached).and_then(|device| device.uuid()))
             .map_err(|error| refused("reading the UUID of a device", error))?;
         let marks = before.filter(|known| known.info.uuid == uuid).map(|known| known.marks.clone());
         self.describe(index, attached, uuid, marks.unwrap_or_default())
     }
+}
+
+/// Asks again while the answer is unclear: to take a device for lost ends the leases on it.
+fn insist<T>(mut ask: impl FnMut() -> Result<T, NvmlError>) -> Result<T, NvmlError> {
+    for _ in 1..UNCLEAR_MAX {
+        match ask() {
+            Err(error) if classify(&error) == Class::Unclear => {}
+            clear => return clear,
+        }
+    }
+    ask()
 }
 
 fn closed(quiesced: bool) -> DriverError {

@@ -213,6 +213,18 @@ fn an_unclear_answer_is_nothing_once_and_unavailable_when_repeated() {
 }
 
 #[test]
+fn a_device_that_is_attached_to_with_difficulty_is_not_lost() {
+    let bench = Bench::with(2);
+    bench.fake.fail_times("nvmlDeviceGetHandleByIndex_v2", Code::UNKNOWN, UNCLEAR_MAX - 1).unwrap();
+    bench.fake.fail_times("nvmlDeviceGetUUID", Code::TIMEOUT, UNCLEAR_MAX - 1).unwrap();
+    assert_eq!(Driver::open(bench.options()).unwrap().inventory().unwrap().devices.len(), 2);
+    bench.fake.lift_all().unwrap();
+    bench.fake.fail_times("nvmlDeviceGetUUID", Code::TIMEOUT, UNCLEAR_MAX).unwrap();
+    let inventory = Driver::open(bench.options()).unwrap().inventory().unwrap();
+    assert_eq!((inventory.devices.len(), inventory.failures.len()), (1, 1));
+}
+
+#[test]
 fn a_sensor_that_fails_takes_nothing_else_with_it() {
     let bench = Bench::with(1);
     let mut driver = bench.driver();
