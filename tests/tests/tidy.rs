@@ -42,7 +42,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("server/core", &[]),
     ("server/nvml", &[]),
     ("server/process", &[]),
-    ("server", &["gpulease-core", "gpulease-proto", "gpulease-cli"]),
+    ("server", &["gpulease-core", "gpulease-proto", "gpulease-cli", "gpulease-nvml", "gpulease-process"]),
     ("sdk-rust", &["gpulease-proto"]),
     ("sdk-rust/cli", &["gpulease"]),
 ];

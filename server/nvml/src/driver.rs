@@ -98,6 +98,7 @@ struct Known {
 #[derive(Clone, Default)]
 struct Marks {
     off: Vec<Figure>,
+    closed: Vec<Figure>,
     remarked: Vec<Figure>,
     /// Unclear answers in a row.
     unclear: u32,

@@ -19,5 +19,5 @@ pub use driver::{DEVICES_MAX, Driver, Options, Remark, Trouble, UNCLEAR_MAX};
 pub use error::DriverError;
 pub use inventory::{DeviceFailure, DeviceInfo, Inventory, MemorySize};
 pub use pci::{BadPciAddress, PciAddress};
-pub use process::{Kinds, PROCESSES_MAX, ProcessUse};
+pub use process::{Kinds, PROCESSES_MAX, ProcessList, ProcessUse};
 pub use sample::{Figure, Memory, Sample};

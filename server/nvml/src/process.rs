@@ -25,6 +25,19 @@ pub struct ProcessUse {
     pub kinds: Kinds,
 }
 
+/// What the driver says of the processes on a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessList {
+    /// These are all.
+    Known(Vec<ProcessUse>),
+    /// Nothing clear, this time.
+    Unclear,
+    /// Not to this user.
+    NotPermitted,
+    /// It cannot tell.
+    Unsupported,
+}
+
 /// What a process does on a device: at least one of these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kinds {

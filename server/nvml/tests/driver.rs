@@ -6,7 +6,7 @@ use std::path::Path;
 
 use gpulease_fake_nvml::{Code, Device, FakeNvml, ProcessKind as Kind, device::Process, uuid};
 use gpulease_nvml::{
-    Driver, DriverError, Figure, Options, ProcessUse, Sample, Trouble, UNCLEAR_MAX,
+    Driver, DriverError, Figure, Options, ProcessList, ProcessUse, Sample, Trouble, UNCLEAR_MAX,
 };
 
 const GIB: u64 = 1 << 30;
@@ -44,6 +44,13 @@ fn memory_used(driver: &mut Driver, number: u32) -> Option<u64> {
     driver.sample(&uuid(number)).unwrap().memory.map(|memory| memory.used_bytes)
 }
 
+fn known(driver: &mut Driver) -> Vec<ProcessUse> {
+    match driver.processes(&uuid(0)).unwrap() {
+        ProcessList::Known(processes) => processes,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn unavailable(driver: &mut Driver, number: u32) -> String {
     match driver.sample(&uuid(number)) {
         Err(Trouble::Unavailable(reason)) => reason,
@@ -60,6 +67,7 @@ fn write(path: &Path, text: &str) {
 fn the_inventory_tells_what_devices_are_in_order_of_their_address() {
     let bench = Bench::with(3);
     bench.fake.edit_device(&uuid(0), |device| device.pci.domain = 0x10).unwrap();
+    bench.fake.edit_device(&uuid(1), |device| device.mig_mode = Some((1, 1))).unwrap();
     bench.fake.set_name_bytes(&uuid(2), b"NVIDIA \xffX").unwrap();
     let mut driver = Driver::open(bench.options()).unwrap();
     let inventory = driver.inventory().unwrap();
@@ -67,13 +75,13 @@ fn the_inventory_tells_what_devices_are_in_order_of_their_address() {
     assert_eq!(inventory.failures, []);
     let told = inventory.devices.iter().map(|device| {
         let address = device.pci_address.unwrap().to_string();
-        (device.index, address, device.model.as_str())
+        (device.index, address, device.model.as_str(), device.mig_enabled)
     });
     let model = "NVIDIA H100 80GB HBM3";
     let expected = [
-        (1, "0000:19:00.0".to_owned(), model),
-        (2, "0000:1a:00.0".to_owned(), "NVIDIA \u{fffd}X"),
-        (0, "0010:18:00.0".to_owned(), model),
+        (1, "0000:19:00.0".to_owned(), model, Some(true)),
+        (2, "0000:1a:00.0".to_owned(), "NVIDIA \u{fffd}X", None),
+        (0, "0010:18:00.0".to_owned(), model, None),
     ];
     assert!(told.eq(expected), "{inventory:?}");
     let device = &inventory.devices[0];
@@ -217,7 +225,10 @@ fn a_device_that_is_attached_to_with_difficulty_is_not_lost() {
     let bench = Bench::with(2);
     bench.fake.fail_times("nvmlDeviceGetHandleByIndex_v2", Code::UNKNOWN, UNCLEAR_MAX - 1).unwrap();
     bench.fake.fail_times("nvmlDeviceGetUUID", Code::TIMEOUT, UNCLEAR_MAX - 1).unwrap();
-    assert_eq!(Driver::open(bench.options()).unwrap().inventory().unwrap().devices.len(), 2);
+    bench.fake.fail_times("nvmlDeviceGetMemoryInfo_v2", Code::UNKNOWN, UNCLEAR_MAX - 1).unwrap();
+    let inventory = Driver::open(bench.options()).unwrap().inventory().unwrap();
+    assert!(inventory.devices.iter().all(|device| device.memory.is_some()), "{inventory:?}");
+    assert_eq!(inventory.devices.len(), 2);
     bench.fake.lift_all().unwrap();
     bench.fake.fail_times("nvmlDeviceGetUUID", Code::TIMEOUT, UNCLEAR_MAX).unwrap();
     let inventory = Driver::open(bench.options()).unwrap().inventory().unwrap();
@@ -249,7 +260,7 @@ fn processes_of_all_lists_are_told_once_each() {
     fake.set_processes(&uuid(0), Kind::Compute, &[(7, Some(GIB)), (8, None)]).unwrap();
     fake.set_processes(&uuid(0), Kind::Graphics, &[(7, Some(GIB)), (9, Some(5))]).unwrap();
     fake.set_processes(&uuid(0), Kind::Mps, &[(10, Some(1))]).unwrap();
-    let processes = bench.driver().processes(&uuid(0)).unwrap().unwrap();
+    let processes = known(&mut bench.driver());
     let told: Vec<_> =
         processes.iter().map(|ProcessUse { pid, bytes, .. }| (*pid, *bytes)).collect();
     assert_eq!(told, [(7, Some(GIB)), (8, None), (9, Some(5)), (10, Some(1))]);
@@ -266,7 +277,7 @@ fn a_list_longer_than_expected_is_read_whole() {
     bench.fake.set_processes(&uuid(0), Kind::Compute, &many).unwrap();
     let grown = (2_001..2_100).map(|pid| Process::new(pid, Some(1))).collect();
     bench.fake.grow_processes_between_calls(&uuid(0), grown).unwrap();
-    let processes = bench.driver().processes(&uuid(0)).unwrap().unwrap();
+    let processes = known(&mut bench.driver());
     assert!(processes.len() >= 1_000, "{}", processes.len());
 }
 
@@ -275,20 +286,22 @@ fn processes_are_unknown_if_any_list_cannot_be_read_unless_the_device_has_none()
     let bench = Bench::with(1);
     let mut driver = bench.driver();
     let list = |name: &str| format!("nvmlDeviceGet{name}RunningProcesses_v3");
-    for (name, code) in [
-        ("Compute", Code::UNKNOWN),
-        ("Graphics", Code::UNKNOWN),
-        ("MPSCompute", Code::NO_PERMISSION),
+    for (name, code, expected) in [
+        ("Compute", Code::UNKNOWN, ProcessList::Unclear),
+        ("Graphics", Code::UNKNOWN, ProcessList::Unclear),
+        ("MPSCompute", Code::NO_PERMISSION, ProcessList::NotPermitted),
+        ("MPSCompute", Code::UNKNOWN, ProcessList::Unclear),
     ] {
         let fault = bench.fake.fail(list(name).as_str(), code).unwrap();
-        assert_eq!(driver.processes(&uuid(0)).unwrap(), None, "{name}");
+        assert_eq!(driver.processes(&uuid(0)).unwrap(), expected, "{name}");
         bench.fake.lift(fault).unwrap();
     }
     bench.fake.fail(list("Graphics").as_str(), Code::NOT_SUPPORTED).unwrap();
-    assert_eq!(driver.processes(&uuid(0)).unwrap(), Some(Vec::new()));
+    assert_eq!(known(&mut driver), []);
     bench.fake.fail(list("Compute").as_str(), Code::NOT_SUPPORTED).unwrap();
-    assert_eq!(driver.processes(&uuid(0)).unwrap(), None);
-    assert_eq!(driver.processes(&uuid(0)).unwrap(), None, "the list that is off says nothing");
+    for _ in 0..2 {
+        assert_eq!(driver.processes(&uuid(0)).unwrap(), ProcessList::Unsupported);
+    }
 }
 
 #[test]

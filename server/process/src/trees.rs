@@ -112,6 +112,11 @@ impl Trees {
         self.roots.len()
     }
 
+    /// The roots that are followed, in order.
+    pub fn roots(&self) -> impl Iterator<Item = ProcessKey> {
+        self.roots.keys().copied()
+    }
+
     /// Whether any member of this root lived at the last pass; `None`: it is not followed, or no pass has begun since
     /// it was declared.
     #[must_use]

@@ -1,59 +1,79 @@
 //! What every backend must do, written once and run on each: see `run_on_every_backend` at the end for where.
 //!
 //! Time is a variable: a backend is stepped whenever it says that it is due, for some virtual minutes. A real driver
-//! takes part with a driver that is made up, so that a subject can say which device it loses, and when.
+//! takes part with a driver that is made up, so that a subject can say which device it loses, and when it hangs.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Sender, channel};
 
 use gpulease_core::input::{DeviceReport, DeviceSample, MemoryReport};
 use gpulease_core::inventory::{DeviceFacts, NodeFacts};
 
+use super::nvml::tests::Played;
 use super::simulated::{Simulation, scenario};
 use super::*;
 
 /// How long each check plays, and when all faults of the subjects are over.
 const PLAYED: Time = Time::from_millis(120_000);
 
+/// A backend, and what happens around it while it is played.
+pub(super) struct Fresh {
+    pub(super) backend: Box<dyn Backend>,
+    /// What happens to it from outside, in order of time.
+    pub(super) faults: Vec<(Time, Box<dyn FnOnce()>)>,
+    /// What must outlive it.
+    pub(super) _kept: Box<dyn Any>,
+}
+
+impl Fresh {
+    fn of(backend: Box<dyn Backend>) -> Self {
+        Self { backend, faults: Vec::new(), _kept: Box::new(()) }
+    }
+}
+
 /// A backend under test, and the faults that it is going to have.
-trait Subject {
-    fn fresh() -> Box<dyn Backend>;
+pub(super) trait Subject {
+    fn fresh() -> Fresh;
     /// The device that is lost for a while, and that while.
     const LOST: Option<(&str, Time, Time)> = None;
     /// The device whose memory cannot be read for a while, and that while.
     const UNREADABLE: Option<(&str, Time, Time)> = None;
     /// The device that has no sensors.
     const BLIND: Option<&str> = None;
+    /// When no device is measured, for the driver hangs.
+    const HUNG: Option<(Time, Time)> = None;
 }
 
 struct Nothing;
 
 impl Subject for Nothing {
-    fn fresh() -> Box<dyn Backend> {
+    fn fresh() -> Fresh {
         let (_root, host) = host::tests::alpha();
-        choose(&BackendConfig { host, ..Default::default() }).unwrap()
+        let config = BackendConfig { choice: Choice::None, host, ..Default::default() };
+        Fresh::of(choose(&config).unwrap().backend)
     }
 }
 
 struct Specified;
 
 impl Subject for Specified {
-    fn fresh() -> Box<dyn Backend> {
+    fn fresh() -> Fresh {
         let (_root, host) = host::tests::alpha();
         let simulate = Some("2x24GiB,1x80GiB:H100".to_owned());
-        choose(&BackendConfig { simulate, host, ..Default::default() }).unwrap()
+        Fresh::of(choose(&BackendConfig { simulate, host, ..Default::default() }).unwrap().backend)
     }
 }
 
 struct Scripted;
 
 impl Subject for Scripted {
-    fn fresh() -> Box<dyn Backend> {
+    fn fresh() -> Fresh {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("scripted.toml");
         std::fs::write(&path, SCRIPT).unwrap();
         let plan = scenario::read(&path, &DeviceDefaults::default()).unwrap();
-        Box::new(Simulation::new(plan))
+        Fresh::of(Box::new(Simulation::new(plan)))
     }
     const LOST: Option<(&str, Time, Time)> =
         Some(("SIM-a-1", Time::from_millis(10_000), Time::from_millis(30_000)));
@@ -159,20 +179,24 @@ impl Record {
 
 /// Steps a fresh backend whenever it is due.
 fn played<S: Subject>() -> Record {
-    let mut backend = S::fresh();
+    let Fresh { mut backend, faults, _kept } = S::fresh();
+    let mut faults = faults.into_iter().peekable();
     let mut record = Record::default();
     while backend.due_at() <= PLAYED {
         let due = backend.due_at();
+        while let Some((_, happens)) = faults.next_if(|(at, _)| *at <= due) {
+            happens();
+        }
         record.step(&mut *backend, due);
     }
     record
 }
 
 /// Every gap between two of these moments, and to both ends of the play, is at most a period.
-fn assert_no_gap(what: &str, moments: impl Iterator<Item = Time>, except: Option<(Time, Time)>) {
+fn assert_no_gap(what: &str, moments: impl Iterator<Item = Time>, except: &[(Time, Time)]) {
     let mut last = Time::ZERO;
     for moment in moments.chain([PLAYED]) {
-        let excused = except.is_some_and(|(from, to)| last <= from && moment >= to);
+        let excused = except.iter().any(|(from, to)| last <= *from && moment >= *to);
         let gap = if excused { Span::ZERO } else { moment.since(last) };
         assert!(gap <= SAMPLE_PERIOD, "{what} was not sampled from {last} to {moment}");
         last = moment;
@@ -180,7 +204,7 @@ fn assert_no_gap(what: &str, moments: impl Iterator<Item = Time>, except: Option
 }
 
 fn the_first_step_tells_the_whole_inventory<S: Subject>() {
-    let mut backend = S::fresh();
+    let Fresh { mut backend, _kept, .. } = S::fresh();
     assert_eq!(backend.due_at(), Time::ZERO);
     let mut record = Record::default();
     record.step(&mut *backend, Time::ZERO);
@@ -214,11 +238,12 @@ fn nodes_and_devices_are_sampled_once_a_period_at_least<S: Subject>() {
     let nodes: BTreeSet<_> = record.observed().map(|(_, node, _)| &node.name).collect();
     for node in nodes {
         let moments = record.sampled().filter(|(_, of, _)| *of == node).map(|(at, ..)| at);
-        assert_no_gap(node.as_str(), moments, None);
+        assert_no_gap(node.as_str(), moments, &[]);
     }
     for uuid in record.devices().keys() {
-        let except = S::LOST.filter(|(lost, ..)| lost == uuid).map(|(_, from, to)| (from, to));
-        assert_no_gap(uuid, record.samples_of(uuid).iter().map(|(at, _)| *at), except);
+        let lost = S::LOST.filter(|(lost, ..)| lost == uuid).map(|(_, from, to)| (from, to));
+        let except: Vec<_> = lost.into_iter().chain(S::HUNG).collect();
+        assert_no_gap(uuid, record.samples_of(uuid).iter().map(|(at, _)| *at), &except);
     }
 }
 
@@ -267,8 +292,7 @@ fn what_cannot_be_read_is_absent_and_hides_nothing_else<S: Subject>() {
     assert_eq!(unread > 0, S::UNREADABLE.is_some());
     for (at, one) in &record.measurements {
         let uuid = one.device_uuid.as_str();
-        let memory = (one.memory_used_bytes.is_none(), one.memory_foreign_bytes.is_none());
-        assert_eq!(memory, (unreadable(uuid, *at), unreadable(uuid, *at)), "{uuid} at {at}");
+        assert_eq!(one.memory_used_bytes.is_none(), unreadable(uuid, *at), "{uuid} at {at}");
         let sensors = [
             one.utilization_permille.is_some(),
             one.temperature_celsius.is_some(),
@@ -314,7 +338,7 @@ fn figures_agree_with_each_other<S: Subject>() {
 }
 
 fn a_late_step_is_no_burst<S: Subject>() {
-    let mut backend = S::fresh();
+    let Fresh { mut backend, _kept, .. } = S::fresh();
     let mut record = Record::default();
     for now in [Time::ZERO, PLAYED] {
         record.step(&mut *backend, now);
@@ -327,7 +351,7 @@ fn a_late_step_is_no_burst<S: Subject>() {
 }
 
 fn a_step_that_comes_early_tells_nothing<S: Subject>() {
-    let mut backend = S::fresh();
+    let Fresh { mut backend, _kept, .. } = S::fresh();
     let mut record = Record::default();
     record.step(&mut *backend, Time::ZERO);
     let (inputs, due) = (record.inputs.len(), backend.due_at());
@@ -348,7 +372,8 @@ impl Sink for Forward {
 
 fn it_runs_on_a_thread_and_stops_within_the_bound<S: Subject>() {
     let (sender, reports) = channel();
-    let running = pace::run(S::fresh(), Box::new(Forward(sender))).unwrap();
+    let Fresh { backend, _kept, .. } = S::fresh();
+    let running = pace::run(backend, Box::new(Forward(sender)), &Handle::default()).unwrap();
     let first = reports.recv().unwrap();
     assert!(matches!(first, Input::Observed { .. }), "{first:?}");
     assert_eq!(running.stop(), Stopped::Ended);
@@ -361,6 +386,7 @@ macro_rules! run_on_every_backend {
         mod tests {
             mod none { $(#[test] fn $check() { super::super::$check::<super::super::Nothing>(); })* }
             mod specified { $(#[test] fn $check() { super::super::$check::<super::super::Specified>(); })* }
+            mod nvml { $(#[test] fn $check() { super::super::$check::<super::super::Played>(); })* }
             mod scripted { $(#[test] fn $check() { super::super::$check::<super::super::Scripted>(); })* }
         }
     };

@@ -2,26 +2,34 @@
 //!
 //! The port is [`Backend`]: something that is stepped with the time and reports to a [`Sink`] what a node is and has
 //! (`Input::Observed`), what its devices use (`Input::Sampled`, which also proves that the node is there) and figures
-//! for display ([`Measurement`]). [`pace`] steps it on a thread of its own; nobody ever waits for a backend, so a
-//! driver that hangs makes its devices stale and nothing else.
+//! for display ([`Measurement`]). [`pace`] steps it on a thread of its own, and others ask it through a [`Handle`];
+//! nobody ever waits for a backend, so a driver that hangs makes its devices stale and nothing else.
 //! It promises that unknown figures are absent, never 0, and that one device's failure hides no other's figures.
 //! It leaves every judgement (stale, unreachable, lost for good) to the core, and knows the core's types alone.
 
 mod choose;
 mod error;
+mod handle;
 mod host;
 mod none;
+mod nvml;
 mod pace;
+mod processes;
 pub mod simulated;
 
 #[cfg(test)]
 mod conformance;
 
-pub use choose::{BackendConfig, choose, start};
+pub use choose::{BackendConfig, Choice, Chosen, choose, start};
 pub use error::BackendError;
+pub use handle::{Asked, Handle};
 pub use host::Host;
 pub use none::NoDriver;
+pub use nvml::{Found, Nvml, NvmlConfig};
 pub use pace::{Running, STOP_MAX, Stopped};
+pub use processes::Attribution;
+
+use handle::TRACKED_MAX;
 
 use gpulease_core::{
     id::Name,
@@ -46,6 +54,10 @@ pub const MEMORY_RESERVE_BYTES: u64 = 512 << 20;
 pub trait Backend: Send {
     /// What it is, for people and the ready line.
     fn summary(&self) -> Summary;
+
+    /// Takes what was asked since the last step; the next one follows at once. A backend that has no processes and whose
+    /// figures are exact at every moment has nothing to do.
+    fn ask(&mut self, _asked: Asked) {}
 
     /// Reports everything that is due at `now`. Late is no reason to report twice: what was missed is skipped, what
     /// changed meanwhile is told once each, in order.

@@ -1,16 +1,17 @@
-//! The thread that steps a backend when it is due.
+//! The thread that steps a backend when it is due, or when something was asked of it.
 //!
 //! It promises that stopping takes at most [`STOP_MAX`], whatever the backend does: a step that hangs in a driver is
 //! left behind with its thread, and no report passes the sink once `stop` has returned, the one that is just being
 //! delivered excepted.
 //! It leaves to the core to notice that a backend went silent.
 
+use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gpulease_core::{input::Input, time::Time};
 
-use super::{Backend, BackendError, Measurement, Sink, Summary};
+use super::{Asked, Backend, BackendError, Handle, Measurement, Sink, Summary};
 
 /// How long [`Running::stop`] waits for the thread. A step takes microseconds, or milliseconds with a driver; 1 s
 /// leaves four of the five seconds of a graceful stop to everything else.
@@ -33,9 +34,16 @@ pub enum Stopped {
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    phase: Mutex<Phase>,
+pub(super) struct Shared {
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    phase: Phase,
+    /// Since the last step.
+    asked: Asked,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,16 +54,17 @@ enum Phase {
     Ended,
 }
 
-/// Starts a thread that steps `backend` from now on.
+/// Starts a thread that steps `backend` from now on, and brings it what is asked through the handle.
 ///
 /// # Errors
 /// `Thread` if the system gives none.
 pub(super) fn run(
     mut backend: Box<dyn Backend>,
     sink: Box<dyn Sink>,
+    handle: &Handle,
 ) -> Result<Running, BackendError> {
     let summary = backend.summary();
-    let shared = Arc::new(Shared::default());
+    let shared = handle.shared.clone();
     let ending = Ending(shared.clone());
     std::thread::Builder::new()
         .name(format!("backend-{}", summary.name))
@@ -84,9 +93,9 @@ impl Running {
         let waited = self
             .shared
             .changed
-            .wait_timeout_while(self.shared.lock(), bound, |phase| *phase != Phase::Ended);
-        let (phase, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if *phase == Phase::Ended { Stopped::Ended } else { Stopped::LeftBehind }
+            .wait_timeout_while(self.shared.lock(), bound, |state| state.phase != Phase::Ended);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if state.phase == Phase::Ended { Stopped::Ended } else { Stopped::LeftBehind }
     }
 }
 
@@ -97,29 +106,41 @@ impl Drop for Running {
 }
 
 impl Shared {
-    /// The phase is one word that is always whole, so a panic elsewhere leaves nothing half done in it.
-    fn lock(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    /// No change of it can panic half way, so that it is whole whatever happened elsewhere.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ask_to_stop(&self) {
-        let mut phase = self.lock();
-        if *phase == Phase::Running {
-            *phase = Phase::Stopping;
+        let mut state = self.lock();
+        if state.phase == Phase::Running {
+            state.phase = Phase::Stopping;
         }
         self.changed.notify_all();
+    }
+
+    /// Adds to what waits for the next step, and wakes the thread for it.
+    pub(super) fn ask(&self, add: impl FnOnce(&mut Asked)) {
+        let mut state = self.lock();
+        if state.phase == Phase::Running {
+            add(&mut state.asked);
+            self.changed.notify_all();
+        }
     }
 
     fn pace(&self, backend: &mut dyn Backend, sink: &mut dyn Sink) {
         let started = Instant::now();
         loop {
-            let now = time_since(started);
-            backend.step(now, sink);
+            let asked = mem::take(&mut self.lock().asked);
+            if !asked.is_empty() {
+                backend.ask(asked);
+            }
+            backend.step(time_since(started), sink);
             let pause = backend.due_at().since(time_since(started)).as_duration();
-            let waited = self
-                .changed
-                .wait_timeout_while(self.lock(), pause, |phase| *phase == Phase::Running);
-            if *waited.unwrap_or_else(PoisonError::into_inner).0 != Phase::Running {
+            let waited = self.changed.wait_timeout_while(self.lock(), pause, |state| {
+                state.phase == Phase::Running && state.asked.is_empty()
+            });
+            if waited.unwrap_or_else(PoisonError::into_inner).0.phase != Phase::Running {
                 return;
             }
         }
@@ -135,7 +156,7 @@ struct Ending(Arc<Shared>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        *self.0.lock() = Phase::Ended;
+        self.0.lock().phase = Phase::Ended;
         self.0.changed.notify_all();
     }
 }
@@ -148,13 +169,13 @@ struct Gate {
 
 impl Sink for Gate {
     fn report(&mut self, input: Input) {
-        if *self.shared.lock() == Phase::Running {
+        if self.shared.lock().phase == Phase::Running {
             self.sink.report(input);
         }
     }
 
     fn measured(&mut self, measurements: Vec<Measurement>) {
-        if *self.shared.lock() == Phase::Running {
+        if self.shared.lock().phase == Phase::Running {
             self.sink.measured(measurements);
         }
     }
@@ -209,7 +230,8 @@ mod tests {
         let (stepped, steps) = channel();
         let (reported, reports) = channel();
         let probe = Probe { stepped, hang, due };
-        let running = run(Box::new(probe), Box::new(Counting(reported))).unwrap();
+        let running =
+            run(Box::new(probe), Box::new(Counting(reported)), &Handle::default()).unwrap();
         (running, steps, reports)
     }
 
@@ -228,6 +250,36 @@ mod tests {
         let times: Vec<Time> = steps.iter().take(5).collect();
         assert!(times.is_sorted(), "{times:?}");
         assert_eq!(running.stop(), Stopped::Ended);
+    }
+
+    #[test]
+    fn what_is_asked_wakes_a_backend_that_is_never_due() {
+        struct Asks(Sender<Asked>);
+        impl Backend for Asks {
+            fn summary(&self) -> Summary {
+                Summary { name: "asks", nodes: 0, devices: 0 }
+            }
+            fn ask(&mut self, asked: Asked) {
+                let _ = self.0.send(asked);
+            }
+            fn step(&mut self, _: Time, _: &mut dyn Sink) {}
+            fn due_at(&self) -> Time {
+                Time::NEVER
+            }
+        }
+        let (sender, asked) = channel();
+        let handle = Handle::default();
+        handle.check("a".into(), 2);
+        let running =
+            run(Box::new(Asks(sender)), Box::new(Counting(channel().0)), &handle).unwrap();
+        assert_eq!(asked.recv().unwrap().checks["a"], 2, "what was asked before it ran");
+        for number in [3, 4] {
+            handle.check("a".into(), number);
+            assert_eq!(asked.recv().unwrap().checks["a"], number);
+        }
+        assert_eq!(running.stop(), Stopped::Ended);
+        handle.check("a".into(), 5);
+        assert!(asked.recv().is_err(), "asked after the stop");
     }
 
     #[test]
@@ -262,7 +314,8 @@ mod tests {
                 Time::NEVER
             }
         }
-        let running = run(Box::new(Panics), Box::new(Counting(channel().0))).unwrap();
+        let sink = Box::new(Counting(channel().0));
+        let running = run(Box::new(Panics), sink, &Handle::default()).unwrap();
         assert_eq!(running.stop(), Stopped::Ended);
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use gpulease_core::policy::Policy;
 
-use super::{Config, LogFormat};
+use super::{Attribution, Config, DeviceDriver, LogFormat};
 use crate::journal::HistoryBound;
 
 /// The contract's ports: gRPC, HTTP.
@@ -93,6 +93,9 @@ pub(super) fn config(environment: &Environment) -> Config {
         log_format: LogFormat::Text,
         history_batches_max: usize::try_from(history.batches_max).unwrap_or(usize::MAX),
         history_bytes_max: history.bytes_max,
+        device_driver: DeviceDriver::default(),
+        nvml_library: None,
+        attribution: Attribution::default(),
         device_slots: None,
         device_memory_reserve_bytes: MEMORY_RESERVE_BYTES,
         device_memory_limit_bytes: None,

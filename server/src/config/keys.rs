@@ -101,6 +101,12 @@ pub(super) static ALL: &[Key] = &[
     key!("leases.checkpoint", "How often the time is made durable while leases live: what a crash may add to a maximum lifetime.",
         Span { min: Span::from_secs(1), max: Span::from_secs(60), }, policy.checkpoint),
 
+    key!("devices.driver", "Whose devices of this host are leased; auto: those of the driver that is there.",
+        Driver {}, device_driver),
+    key!("devices.nvml_library", "NVIDIA's libnvidia-ml.so; none: the one that the system finds.",
+        OptionalPath {}, nvml_library),
+    key!("devices.attribution", "Whether device memory is told apart by process; auto: where the host's processes can be seen. On in a PID namespace that is not the host's, it takes processes for others.",
+        Attribution {}, attribution),
     key!("devices.slots", "Into how many slots each device is divided; auto: max(1, host CPUs / devices).",
         OptionalCount { min: 1, max: SLOTS_MAX as u64, }, device_slots),
     key!("devices.owners", "Which services own which devices: an owner gets its own back from whoever borrows them, by a notice.",

@@ -50,6 +50,12 @@ pub struct Config {
     pub history_batches_max: usize,
     /// The most bytes of batches kept behind the newest snapshot.
     pub history_bytes_max: u64,
+    /// Which driver serves.
+    pub device_driver: DeviceDriver,
+    /// NVIDIA's library; `None`: the one that the system finds.
+    pub nvml_library: Option<PathBuf>,
+    /// Whether device memory is attributed to processes.
+    pub attribution: Attribution,
     /// Slots of each device; `None`: by the host's CPUs.
     pub device_slots: Option<u64>,
     /// Memory kept back from leases on each device, in bytes.
@@ -68,6 +74,30 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+/// Which driver serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceDriver {
+    /// The one that is there.
+    #[default]
+    Auto,
+    /// NVIDIA's.
+    Nvml,
+    /// None.
+    None,
+}
+
+/// Whether device memory is attributed to processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attribution {
+    /// Where the host's processes can be seen.
+    #[default]
+    Auto,
+    /// Even where they cannot.
+    On,
+    /// Not at all.
+    Off,
 }
 
 impl Config {

@@ -7,7 +7,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use gpulease_core::{policy::Owner, time::Span};
 
-use super::{Config, LogFormat, owners};
+use super::{Attribution, Config, DeviceDriver, LogFormat, owners};
 
 /// The longest value shown in an error, in characters.
 const SHOWN_MAX: usize = 64;
@@ -68,6 +68,10 @@ pub(super) enum Kind {
     Level { at: fn(&mut Config) -> &mut String },
     /// A log format.
     Format { at: fn(&mut Config) -> &mut LogFormat },
+    /// A driver.
+    Driver { at: fn(&mut Config) -> &mut DeviceDriver },
+    /// Whether memory is attributed.
+    Attribution { at: fn(&mut Config) -> &mut Attribution },
 }
 
 impl Kind {
@@ -105,7 +109,9 @@ impl Kind {
                     unless("none", raw, |raw| owners::parse(text(raw)?))?.unwrap_or_default();
             }
             Self::Level { at } => *at(config) = level(raw)?,
-            Self::Format { at } => *at(config) = format(raw)?,
+            Self::Format { at } => *at(config) = one_of(FORMATS, raw)?,
+            Self::Driver { at } => *at(config) = one_of(DRIVERS, raw)?,
+            Self::Attribution { at } => *at(config) = one_of(ATTRIBUTIONS, raw)?,
         }
         Some(())
     }
@@ -140,6 +146,8 @@ impl Kind {
                     .to_owned()
             }
             Self::Format { .. } => "text or json".to_owned(),
+            Self::Driver { .. } => "auto, nvml or none".to_owned(),
+            Self::Attribution { .. } => "auto, on or off".to_owned(),
         }
     }
 
@@ -171,10 +179,9 @@ impl Kind {
                 shown => quoted(shown),
             },
             Self::Level { at } => quoted(at(config)),
-            Self::Format { at } => quoted(match at(config) {
-                LogFormat::Text => "text",
-                LogFormat::Json => "json",
-            }),
+            Self::Format { at } => quoted(word(FORMATS, *at(config))),
+            Self::Driver { at } => quoted(word(DRIVERS, *at(config))),
+            Self::Attribution { at } => quoted(word(ATTRIBUTIONS, *at(config))),
         }
     }
 }
@@ -234,12 +241,23 @@ fn level(raw: &Raw) -> Option<String> {
     (filter.is_ok() && plausible).then(|| text.to_owned())
 }
 
-fn format(raw: &Raw) -> Option<LogFormat> {
-    match text(raw)? {
-        "text" => Some(LogFormat::Text),
-        "json" => Some(LogFormat::Json),
-        _ => None,
-    }
+/// Values that are words.
+type Words<T> = &'static [(&'static str, T)];
+
+const FORMATS: Words<LogFormat> = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+const DRIVERS: Words<DeviceDriver> =
+    &[("auto", DeviceDriver::Auto), ("nvml", DeviceDriver::Nvml), ("none", DeviceDriver::None)];
+const ATTRIBUTIONS: Words<Attribution> =
+    &[("auto", Attribution::Auto), ("on", Attribution::On), ("off", Attribution::Off)];
+
+fn one_of<T: Copy>(words: Words<T>, raw: &Raw) -> Option<T> {
+    let text = text(raw)?;
+    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
+}
+
+/// Every value has a word: the tables are next to each other, and a test looks.
+fn word<T: PartialEq>(words: Words<T>, value: T) -> &'static str {
+    words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word)
 }
 
 /// The shortest of d, h, m, s, ms that loses nothing.

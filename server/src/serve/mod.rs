@@ -3,6 +3,7 @@
 //! Promises: nothing is served before the state is whole and the first inventory is in; a stop is graceful and takes
 //! at most [`STOP_MAX`]; every way to end has an exit code and, where it is a failure, a reason on stderr.
 
+mod errands;
 mod failure;
 mod http;
 mod inventory;
@@ -22,11 +23,11 @@ use tokio::{
 pub use failure::Failure;
 
 use crate::{
-    actor::{self, Exit, Handle, NoErrands, Running, Setup, recovery},
+    actor::{self, Exit, Handle, Running, Setup, recovery},
     api::{self, Listeners, ServeError},
-    backend::{self, BackendConfig, DeviceDefaults, Host},
+    backend::{self, Attribution, BackendConfig, Choice, Chosen, DeviceDefaults, Host, NvmlConfig},
     clock::SystemClock,
-    config::{Config, Environment, ServeArgs},
+    config::{self, Config, DeviceDriver, Environment, ServeArgs},
     journal::{HistoryBound, Journal as _, sled},
     telemetry::{hub::SampleHub, logs},
 };
@@ -76,9 +77,10 @@ struct Coordinator {
 
 impl Coordinator {
     async fn start(config: &Config, toml: Arc<str>) -> Result<Self, Failure> {
-        let devices = backend_config(config);
-        let summary = backend::choose(&devices)?.summary();
-        let (handle, actor) = start_actor(config, summary.name)?;
+        let chosen = choose_backend(config).await?;
+        let summary = chosen.backend.summary();
+        let asks = backend::Handle::default();
+        let (handle, actor) = start_actor(config, summary.name, asks.clone())?;
         let listeners = Listeners::bind(config.listen, config.socket.as_deref()).await?;
         let http = http::Bound::bind(config.http).await?;
         let ready = Ready {
@@ -88,12 +90,13 @@ impl Coordinator {
             data: config.data.clone(),
             backend: summary.name,
             devices: summary.devices,
+            reason: chosen.reason,
             revision: handle.facts().revision,
         };
         let hub = SampleHub::default();
         let (sink, first_pass) =
             inventory::ActorSink::new(handle.clone(), hub.clone(), summary.nodes);
-        let backend = backend::start(&devices, Box::new(sink))?;
+        let backend = backend::start(chosen.backend, Box::new(sink), &asks)?;
         inventory::wait(first_pass, &handle).await;
         let (stop_serving, stopped) = watch::channel(false);
         let session_grace = config.policy.session_grace;
@@ -161,7 +164,11 @@ fn outcome(exit: Exit) -> Result<(), Failure> {
 }
 
 /// Opens the journal, makes the state of it, and starts the actor on both.
-fn start_actor(config: &Config, backend: &str) -> Result<(Handle, Running), Failure> {
+fn start_actor(
+    config: &Config,
+    backend: &str,
+    asks: backend::Handle,
+) -> Result<(Handle, Running), Failure> {
     let opened = sled::refuse_damage(&config.data, recovery::revision_of)
         .and_then(|()| sled::open(&config.data))
         .map_err(recovery::RecoveryError::from)?;
@@ -181,9 +188,16 @@ fn start_actor(config: &Config, backend: &str) -> Result<(Handle, Running), Fail
         history,
         data_directory: Some(config.data.clone()),
         backend: backend.to_owned(),
-        errands: Arc::new(NoErrands),
+        errands: Arc::new(errands::ToBackend(asks)),
     };
     actor::start(setup).map_err(Failure::Thread)
+}
+
+/// Which may wait for a driver, on a thread where waiting is allowed.
+async fn choose_backend(config: &Config) -> Result<Chosen, Failure> {
+    let config = backend_config(config);
+    let chosen = tokio::task::spawn_blocking(move || backend::choose(&config)).await;
+    chosen.map_err(|panic| Failure::Defect(panic.to_string().into()))?.map_err(Failure::from)
 }
 
 fn backend_config(config: &Config) -> BackendConfig {
@@ -193,7 +207,22 @@ fn backend_config(config: &Config) -> BackendConfig {
         memory_reserve_bytes: config.device_memory_reserve_bytes,
         memory_limit_bytes: config.device_memory_limit_bytes,
     };
-    BackendConfig { simulate: config.simulate.clone(), host: Host::default(), devices }
+    let mut nvml = NvmlConfig {
+        attribution: match config.attribution {
+            config::Attribution::Auto => Attribution::Auto,
+            config::Attribution::On => Attribution::On,
+            config::Attribution::Off => Attribution::Off,
+        },
+        ..NvmlConfig::default()
+    };
+    nvml.driver.library.clone_from(&config.nvml_library);
+    let choice = match config.device_driver {
+        DeviceDriver::Auto => Choice::Auto,
+        DeviceDriver::Nvml => Choice::Nvml,
+        DeviceDriver::None => Choice::None,
+    };
+    let simulate = config.simulate.clone();
+    BackendConfig { simulate, choice, nvml, host: Host::default(), devices }
 }
 
 /// Completes once the sender says so, or is gone.

@@ -23,6 +23,8 @@ pub(super) struct Ready {
     pub(super) data: PathBuf,
     pub(super) backend: &'static str,
     pub(super) devices: usize,
+    /// Why there are none, or not yet.
+    pub(super) reason: Option<String>,
     pub(super) revision: Revision,
 }
 
@@ -76,11 +78,14 @@ impl Ready {
 
     fn device_line(&self) -> String {
         if self.backend == "none" {
-            return "none: no usable driver was found, so every request is refused; to try gpulease without a GPU: \
+            let reason = self.reason.as_deref().unwrap_or("no usable driver was found");
+            return format!(
+                "none: {reason}; every request is refused; to try gpulease without a GPU: \
                 gpulease serve --simulate 2x24GiB"
-                .to_owned();
+            );
         }
-        format!("{} ({})", self.devices, self.backend)
+        let reason = self.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        format!("{} ({}){reason}", self.devices, self.backend)
     }
 
     fn next_line(&self) -> String {
@@ -122,6 +127,7 @@ mod tests {
             data: "/data".into(),
             backend: "simulated",
             devices: 2,
+            reason: None,
             revision: Revision(17),
         }
     }

@@ -5,7 +5,7 @@ use nvml_wrapper::error::NvmlError;
 
 use super::{Driver, Known, Marks, Remark, Trouble, UNCLEAR_MAX, closed};
 use crate::{
-    DeviceInfo, DriverError, Figure, Memory, MemorySize, ProcessUse, Sample,
+    DeviceInfo, DriverError, Figure, Memory, MemorySize, ProcessList, Sample,
     error::{Class, classify},
     pci::{self, PciAddress},
     process::{Merged, ProcessKind},
@@ -26,16 +26,26 @@ struct Reader<'a> {
 }
 
 impl Driver {
-    /// Measures a device: the cheap figures.
+    /// Measures a device: memory and sensors. A sleeping one is left asleep.
     ///
     /// # Errors
     /// [`Trouble`] says what follows.
     pub fn sample(&mut self, uuid: &str) -> Result<Sample, Trouble> {
-        self.stay_off_sleeping(uuid)?;
+        if self.is_asleep(uuid) {
+            return Err(Trouble::Asleep);
+        }
         let memory = self.memory(uuid)?;
+        Ok(Sample { memory, ..self.sensors(uuid)? })
+    }
+
+    /// Reads a device's sensors: everything of a sample but memory.
+    ///
+    /// # Errors
+    /// [`Trouble`] says what follows.
+    pub fn sensors(&mut self, uuid: &str) -> Result<Sample, Trouble> {
         let mut reader = self.reader(uuid)?;
         Ok(Sample {
-            memory,
+            memory: None,
             utilization_permille: reader
                 .read(Figure::Utilization, |device| device.utilization_rates())?
                 .map(|rates| rates.gpu.min(100) * 10),
@@ -64,11 +74,11 @@ impl Driver {
         Ok(memory)
     }
 
-    /// The processes on a device; `None`: unknown. This is the expensive call. A sleeping device is woken by it.
+    /// The processes on a device. This is the expensive call, and wakes a sleeping device.
     ///
     /// # Errors
     /// [`Trouble`] says what follows.
-    pub fn processes(&mut self, uuid: &str) -> Result<Option<Vec<ProcessUse>>, Trouble> {
+    pub fn processes(&mut self, uuid: &str) -> Result<ProcessList, Trouble> {
         let lists = [
             (Figure::ComputeProcesses, ProcessKind::Compute),
             (Figure::GraphicsProcesses, ProcessKind::Graphics),
@@ -82,11 +92,16 @@ impl Driver {
             match list {
                 Some(list) => merged.add(kind, &list),
                 // A device that does not draw has no such list; one that cannot tell who computes tells nothing.
-                None if figure != Figure::ComputeProcesses && reader.is_off(figure) => {}
-                None => return Ok(None),
+                None if reader.is_off(figure) => {
+                    if figure == Figure::ComputeProcesses {
+                        return Ok(ProcessList::Unsupported);
+                    }
+                }
+                None if reader.is_closed(figure) => return Ok(ProcessList::NotPermitted),
+                None => return Ok(ProcessList::Unclear),
             }
         }
-        Ok(Some(merged.finish()))
+        Ok(ProcessList::Known(merged.finish()))
     }
 
     /// Whether a device sleeps, by what the kernel says.
@@ -94,10 +109,6 @@ impl Driver {
     pub fn is_asleep(&self, uuid: &str) -> bool {
         let address = self.known(uuid).and_then(|known| known.info.pci_address);
         address.is_some_and(|address| pci::asleep(&self.options.sysfs_root, address))
-    }
-
-    fn stay_off_sleeping(&self, uuid: &str) -> Result<(), Trouble> {
-        if self.is_asleep(uuid) { Err(Trouble::Asleep) } else { Ok(()) }
     }
 
     fn known(&self, uuid: &str) -> Option<&Known> {
@@ -128,7 +139,10 @@ impl Driver {
         let mut reader = Reader { session, attached, uuid: &uuid, marks: &mut marks, remarks };
         let model = reader.figure(Figure::Model, |session, at| session.name(at))?;
         let model = model.unwrap_or_else(|| "unknown".to_owned());
-        let measured = reader.memory()?;
+        let mut measured = reader.memory()?;
+        while measured.is_none() && reader.marks.unclear > 0 {
+            measured = reader.memory()?;
+        }
         let measured = measured
             .or_else(|| is_unified(&model).then(|| host_memory(&self.options.proc_root)).flatten());
         let memory = measured.map(|memory| MemorySize {
@@ -161,6 +175,11 @@ impl Reader<'_> {
         self.marks.off.contains(&figure)
     }
 
+    /// Whether the last try at a figure was not permitted.
+    fn is_closed(&self, figure: Figure) -> bool {
+        self.marks.closed.contains(&figure)
+    }
+
     /// As [`Self::figure`], with one of the wrapper's calls.
     fn read<T>(
         &mut self,
@@ -179,6 +198,7 @@ impl Reader<'_> {
         if self.is_off(figure) {
             return Ok(None);
         }
+        self.marks.closed.retain(|closed| *closed != figure);
         match read(self.session, self.attached) {
             Ok(value) => Ok(Some(value)),
             Err(error) => self.judge(figure, error).map(|()| None),
@@ -193,6 +213,7 @@ impl Reader<'_> {
                 Ok(())
             }
             Class::NotPermitted => {
+                self.marks.closed.push(figure);
                 self.remark(figure, &error, true);
                 Ok(())
             }
