@@ -1,5 +1,12 @@
 //! From the SDK's types to what the verbs show. Nothing else in this crate reads the SDK's fields.
 
+mod explain;
+mod notice;
+mod operator;
+
+pub(crate) use notice::renewal;
+pub(crate) use operator::process;
+
 use gpulease::{
     DeviceEvent, DeviceInfo, Error, ErrorKind, Event, LeaseDetail, LeaseEvent, LeaseFact,
     LeaseInfo, LeasedDevice, NodeEvent,
@@ -48,6 +55,12 @@ impl From<&LeaseInfo> for view::Lease {
             queue_position: queued.then_some(lease.queue_position),
             kept_devices: lease.kept_devices.clone(),
             closed_devices: lease.closed_devices.clone(),
+            preemptible: lease.preemptible.to_string(),
+            minimum_hold_seconds: lease.minimum_hold.as_secs_f64(),
+            notice: lease.notice.as_ref().map(Into::into),
+            process: lease.process.map(Into::into),
+            preemptions: lease.preemptions,
+            pause_took_seconds: lease.pause_took.map(|took| took.as_secs_f64()),
             environment: None,
         }
     }
@@ -129,6 +142,10 @@ impl From<&DeviceInfo> for view::Device {
             closed_by: ids(&device.closed_by),
             kept_for: device.kept_for.map(|id| id.to_string()),
             sample_age_seconds: device.sample_age.map(|age| age.as_secs_f64()),
+            cordon: device.cordon.as_ref().map(Into::into),
+            owner: device.owner.clone(),
+            attribution_off: device.attribution_off.clone(),
+            closed_remaining_seconds: device.closed_remaining.map(|left| left.as_secs_f64()),
         }
     }
 }
@@ -161,6 +178,8 @@ pub(crate) fn status(endpoint: &str, status: &gpulease::Status) -> view::Status 
         leases_active: status.leases_active,
         leases_reclaiming: status.leases_reclaiming,
         leases_ended: status.leases_ended,
+        leases_pausing: status.leases_pausing,
+        leases_paused: status.leases_paused,
         sessions: status.sessions,
         data_directory: status.data_directory.clone(),
         backend: status.backend.clone(),
@@ -183,6 +202,9 @@ fn lease_subject(event: &LeaseEvent) -> view::Subject {
         end_reason: event.end_reason.map(|reason| reason.to_string()),
         detail: text(&event.detail),
         kept_devices: event.kept_devices.clone(),
+        notice_id: event.notice_id.map(|id| id.to_string()),
+        notice_remaining_seconds: event.notice_remaining.map(|left| left.as_secs_f64()),
+        notice_causes: event.notice_causes.iter().map(Into::into).collect(),
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) enum Exit {
     Unreachable = 3,
     /// Nothing was granted: no capacity now, or the wait was over.
     NoCapacity = 4,
-    /// There is no such lease or device.
+    /// There is no such lease, device, node or process.
     NotFound = 5,
     /// `run`: the lease was lost, and the command was stopped for it.
     LeaseLost = 124,
@@ -155,7 +155,7 @@ pub(crate) fn exit_of_signal(signal: i32) -> u8 {
 fn exit_of_reason(reason: &str) -> Exit {
     match reason {
         "NO_CAPACITY" | "DEVICES_CLOSED" | "WAIT_OVER" => Exit::NoCapacity,
-        "LEASE_NOT_FOUND" | "DEVICE_NOT_FOUND" => Exit::NotFound,
+        "LEASE_NOT_FOUND" | "DEVICE_NOT_FOUND" | "NODE_NOT_FOUND" => Exit::NotFound,
         _ => Exit::Failed,
     }
 }
@@ -208,6 +208,7 @@ mod tests {
             ("WAIT_OVER", false, 4),
             ("LEASE_NOT_FOUND", false, 5),
             ("DEVICE_NOT_FOUND", false, 5),
+            ("NODE_NOT_FOUND", false, 5),
             ("STALE_TOKEN", false, 1),
             ("UNSATISFIABLE", false, 1),
             ("", true, 3),

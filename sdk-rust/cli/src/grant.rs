@@ -6,14 +6,13 @@
 
 use std::time::Duration;
 
-use gpulease::{Client, Lease, LeaseInfo, LeaseState};
+use gpulease::{Client, Lease, LeaseInfo, LeaseRequest, LeaseState};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::progress::{Place, Progress};
-use crate::request::LeaseOptions;
 use crate::signals::Stop;
 
 /// How often the place in the queue is asked for: a person's patience, and one small call.
@@ -23,18 +22,18 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// grace cancels the request then.
 pub(crate) const CLOSE_MAX: Duration = Duration::from_secs(3);
 
-/// Acquires what the options ask for.
+/// Acquires what is asked for, and waits no longer than `wait`, which the request says as well.
 pub(crate) async fn acquire(
     client: &Client,
-    options: &LeaseOptions,
+    (request, wait): (LeaseRequest, Duration),
     output: &Output,
     stop: &mut Stop,
 ) -> Result<Lease, Failure> {
     let (queued, seen) = watch::channel(None::<LeaseInfo>);
     // Dropping the set ends the task, whichever way this returns.
     let mut follower = JoinSet::new();
-    follower.spawn(follow(client.clone(), seen, *output, options.wait()));
-    let acquiring = client.acquire_with(options.request(), move |lease| {
+    follower.spawn(follow(client.clone(), seen, *output, wait));
+    let acquiring = client.acquire_with(request, move |lease| {
         queued.send_replace(Some(lease.clone()));
     });
     let outcome = tokio::select! {

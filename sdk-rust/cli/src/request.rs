@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use gpulease::{Constraints, LeaseRequest};
+use gpulease::{Constraints, LeaseRequest, Preemptible};
 
 use crate::options::Identity;
 use crate::parse;
@@ -64,6 +64,15 @@ pub(crate) struct LeaseOptions {
     /// The longest the lease may live, renewals or not [default: no bound]
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     lifetime_max: Option<Duration>,
+
+    /// How it may be taken back before its holder is done [default: never; for `run` and `adopt`: pause, where
+    /// --on-pause or --pause-signal says how]
+    #[arg(long, value_enum, value_name = "HOW")]
+    preemptible: Option<PreemptibleOption>,
+
+    /// No notice before the devices were held this long; counts anew after each pause [default: 0]
+    #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
+    minimum_hold: Option<Duration>,
 
     /// A name for this very request: repeating it, with the same --holder, gives the same lease
     #[arg(long, value_name = "ID")]
@@ -137,6 +146,17 @@ enum PriorityOption {
     Immediate,
 }
 
+/// How a lease may be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PreemptibleOption {
+    /// Not at all
+    Never,
+    /// By a notice: the holder gives the devices back, keeps the lease, and gets devices again in its turn
+    Pause,
+    /// By a notice: the holder stops, and the lease ends
+    End,
+}
+
 impl LeaseOptions {
     pub(crate) fn identity(&self) -> Identity {
         Identity { service: Some(self.service.clone()), holder: self.holder.clone() }
@@ -145,6 +165,21 @@ impl LeaseOptions {
     /// The longest wait for devices.
     pub(crate) fn wait(&self) -> Duration {
         self.wait
+    }
+
+    /// How it may be taken back, where that was said.
+    pub(crate) fn preemptible(&self) -> Option<PreemptibleOption> {
+        self.preemptible
+    }
+
+    /// The devices that were asked for by UUID; none: any will do.
+    pub(crate) fn devices_named(&self) -> &[String] {
+        &self.constraints.device_allow
+    }
+
+    /// Asks for these devices alone.
+    pub(crate) fn only_devices(&mut self, uuids: Vec<String>) {
+        self.constraints.device_allow = uuids;
     }
 
     /// The request that the options stand for.
@@ -169,6 +204,12 @@ impl LeaseOptions {
         if let Some(lifetime) = self.lifetime_max {
             request = request.lifetime_max(lifetime);
         }
+        if let Some(preemptible) = self.preemptible {
+            request = request.preemptible(preemptible.into());
+        }
+        if let Some(minimum) = self.minimum_hold {
+            request = request.minimum_hold(minimum);
+        }
         if let Some(request_id) = &self.request_id {
             request = request.request_id(request_id);
         }
@@ -192,6 +233,16 @@ impl From<PriorityOption> for gpulease::Priority {
             PriorityOption::Background => Self::Background,
             PriorityOption::Normal => Self::Normal,
             PriorityOption::Immediate => Self::Immediate,
+        }
+    }
+}
+
+impl From<PreemptibleOption> for Preemptible {
+    fn from(option: PreemptibleOption) -> Self {
+        match option {
+            PreemptibleOption::Never => Self::Never,
+            PreemptibleOption::Pause => Self::Pause,
+            PreemptibleOption::End => Self::End,
         }
     }
 }
@@ -221,6 +272,9 @@ mod tests {
 
     use super::*;
 
+    /// The default of `--wait`.
+    const WAIT_DEFAULT: Duration = Duration::from_secs(15);
+
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
@@ -232,7 +286,10 @@ mod tests {
         let words = std::iter::once("acquire").chain(line.split_whitespace());
         match (Line::try_parse_from(words), expected) {
             (Ok(parsed), Ok(request)) => {
-                let request = request.constraints(parsed.lease.constraints.clone().into());
+                let mut request = request.constraints(parsed.lease.constraints.clone().into());
+                if !line.contains("--wait") {
+                    request = request.wait(WAIT_DEFAULT);
+                }
                 assert_eq!(parsed.lease.request(), request, "{line}");
             }
             (Err(error), Err(word)) => {
@@ -268,6 +325,12 @@ mod tests {
                 .name("train")
                 .priority(gpulease::Priority::Background)
                 .request_id("r1")),
+        );
+        check(
+            "--preemptible pause --minimum-hold 10m",
+            Ok(LeaseRequest::exclusive()
+                .preemptible(Preemptible::Pause)
+                .minimum_hold(Duration::from_secs(600))),
         );
     }
 

@@ -4,6 +4,14 @@
 //! string (it outgrows a JavaScript number), unknown is `null`, and fields are only ever added.
 //! Leaves to others: where the values come from (`convert`), and how they look (`table`).
 
+mod explain;
+mod notice;
+mod operator;
+
+pub(crate) use explain::{Blocking, Exclusion, Explanation, Granted, Waiting};
+pub(crate) use notice::{Cause, Notice, Process};
+pub(crate) use operator::{Cordon, DeviceProcess, Drain, Opened};
+
 use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
@@ -39,6 +47,12 @@ pub(crate) struct Lease {
     pub(crate) queue_position: Option<u64>,
     pub(crate) kept_devices: Vec<String>,
     pub(crate) closed_devices: Vec<String>,
+    pub(crate) preemptible: String,
+    pub(crate) minimum_hold_seconds: f64,
+    pub(crate) notice: Option<Notice>,
+    pub(crate) process: Option<Process>,
+    pub(crate) preemptions: u32,
+    pub(crate) pause_took_seconds: Option<f64>,
     /// Only where this process was granted the lease.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) environment: Option<Variables>,
@@ -111,6 +125,10 @@ pub(crate) struct Device {
     pub(crate) closed_by: Vec<String>,
     pub(crate) kept_for: Option<String>,
     pub(crate) sample_age_seconds: Option<f64>,
+    pub(crate) cordon: Option<Cordon>,
+    pub(crate) owner: Option<String>,
+    pub(crate) attribution_off: Option<String>,
+    pub(crate) closed_remaining_seconds: Option<f64>,
 }
 
 /// One event with the batch that it came in.
@@ -141,6 +159,9 @@ pub(crate) enum Subject {
         end_reason: Option<String>,
         detail: Option<String>,
         kept_devices: Vec<String>,
+        notice_id: Option<String>,
+        notice_remaining_seconds: Option<f64>,
+        notice_causes: Vec<Cause>,
     },
     Device {
         kind: String,
@@ -175,6 +196,8 @@ pub(crate) struct Status {
     pub(crate) leases_active: u64,
     pub(crate) leases_reclaiming: u64,
     pub(crate) leases_ended: u64,
+    pub(crate) leases_pausing: u64,
+    pub(crate) leases_paused: u64,
     pub(crate) sessions: u64,
     pub(crate) data_directory: Option<String>,
     pub(crate) backend: String,
@@ -187,6 +210,10 @@ pub(crate) struct Renewal {
     pub(crate) id: String,
     pub(crate) fencing_token: u64,
     pub(crate) remaining_seconds: f64,
+    pub(crate) state: Option<String>,
+    pub(crate) notice: Option<Notice>,
+    /// The lease as it is, where the token given was not its newest: it was resumed.
+    pub(crate) resumed: Option<Box<Lease>>,
 }
 
 fn optional_time<S: Serializer>(

@@ -4,7 +4,7 @@
 //! for `release` and `renew`; with it the lease is renewed until a signal, and then released.
 
 use clap::Args;
-use gpulease::{Client, Lease};
+use gpulease::{Client, Lease, LeaseRequest};
 
 use crate::environment::{self, Grant, Variables};
 use crate::failure::Failure;
@@ -26,6 +26,8 @@ pub(crate) const HELP: &str = with_exit_codes!(
     "  gpulease acquire --devices 2 --same-node --wait 1h --hold\n",
     "  gpulease acquire --slots 2 --memory 500MB --priority background --wait 0\n",
     "  eval \"$(gpulease acquire --memory 8GiB)\"; python infer.py; gpulease release $GPULEASE_LEASE_ID\n",
+    "  gpulease acquire --exclusive --preemptible pause --minimum-hold 10m --hold\n",
+    "  gpulease acquire --memory 8GiB --process $$   # this shell and what it starts\n",
     "  id=$(gpulease acquire --memory 8GiB --json | jq -r .id)\n",
 );
 
@@ -38,6 +40,22 @@ pub struct Options {
     /// Stay, and renew the lease until Ctrl-C or SIGTERM; then release it
     #[arg(long, help_heading = "What to do with it")]
     hold: bool,
+
+    /// The process that will use the devices, itself and all that it starts: its memory is then told from
+    /// others', and the devices are free once it is gone. Over the coordinator's Unix socket alone
+    #[arg(long, value_name = "PID", help_heading = "What to do with it")]
+    process: Option<u32>,
+}
+
+impl Options {
+    /// This process is not the one that uses the devices: without `--process` nobody knows which is.
+    fn request(&self) -> LeaseRequest {
+        let request = self.lease.request();
+        match self.process {
+            Some(pid) => request.declare_process(pid),
+            None => request.declare_no_process(),
+        }
+    }
 }
 
 pub(crate) async fn acquire(context: &Context, options: &Options) -> Result<(), Failure> {
@@ -55,7 +73,8 @@ async fn acquire_with(
     client: &Client,
     stop: &mut Stop,
 ) -> Result<(), Failure> {
-    let lease = grant::acquire(client, &options.lease, &context.output, stop).await?;
+    let asked = (options.request(), options.lease.wait());
+    let lease = grant::acquire(client, asked, &context.output, stop).await?;
     let view = granted(context, &lease);
     tokens::keep(context, entry(context, &lease));
     if options.hold {

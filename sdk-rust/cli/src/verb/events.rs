@@ -68,6 +68,9 @@ fn subject(subject: &Subject) -> String {
             end_reason,
             detail,
             kept_devices,
+            notice_id,
+            notice_remaining_seconds,
+            notice_causes,
             ..
         } => {
             words.add(format!("lease {lease_id} {kind}"));
@@ -78,6 +81,10 @@ fn subject(subject: &Subject) -> String {
             words.add_some(fencing_token.map(|token| format!("token {token}")));
             devices.iter().for_each(|device| words.add(share(device)));
             kept_devices.iter().for_each(|uuid| words.add(uuid.clone()));
+            words.add_some(notice_id.as_ref().map(|id| format!("notice {id}")));
+            let left = notice_remaining_seconds.and_then(table::seconds);
+            words.add_some(left.map(|left| format!("{} left", format::duration(left))));
+            notice_causes.iter().for_each(|cause| words.add(cause.description.clone()));
             words.add_some(detail.clone());
         }
         Subject::Device { kind, node, uuid, lease_id, detail } => {
@@ -134,6 +141,9 @@ mod tests {
             end_reason: None,
             detail: None,
             kept_devices: Vec::new(),
+            notice_id: None,
+            notice_remaining_seconds: None,
+            notice_causes: Vec::new(),
         };
         let lost = Subject::Device {
             kind: "LOST".to_owned(),

@@ -15,6 +15,8 @@ pub(crate) const HELP: &str = with_exit_codes!(
     "States:\n",
     "  QUEUED #N   waits for devices, N is its place\n",
     "  ACTIVE      holds its devices\n",
+    "  PAUSING 12s holds its devices and is to give them back within that time: it has a notice\n",
+    "  PAUSED      gave its devices back and keeps the lease: it gets devices again in its turn\n",
     "  RECLAIMING  ended uncleanly: its part of each device stays closed until it is safe\n",
     "  ENDED       over, with the reason (RELEASED, EXPIRED, REVOKED, CANCELLED, WAIT_OVER, …)\n",
     "LEFT is how long a lease lives without a renewal, or how long a queued one still waits.\n",

@@ -112,7 +112,13 @@ async fn run_at(context: &Context, options: &Options, mut stop: Stop) -> Result<
         }
         Err(failure) => return Err(no_lease(failure)),
     };
-    let acquired = grant::acquire(&client, &options.lease, &context.output, &mut stop).await;
+    let acquired = grant::acquire(
+        &client,
+        (options.lease.request(), options.lease.wait()),
+        &context.output,
+        &mut stop,
+    )
+    .await;
     let outcome = match acquired {
         Ok(lease) => run_holding(context, options, &client, lease, stop).await,
         Err(failure) => Err(no_lease(failure)),

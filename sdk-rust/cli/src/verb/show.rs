@@ -39,10 +39,8 @@ fn text(detail: &LeaseHistory, style: Style) -> String {
 
 /// What is known of the lease, a pair a line; what does not apply is left out.
 fn summary(lease: &Lease) -> Vec<(&'static str, String)> {
-    let seconds = |seconds: f64| {
-        std::time::Duration::try_from_secs_f64(seconds)
-            .map_or_else(|_| UNKNOWN.to_owned(), format::duration)
-    };
+    let seconds =
+        |seconds: f64| table::seconds(seconds).map_or_else(|| UNKNOWN.to_owned(), format::duration);
     let mut pairs = vec![
         ("lease", lease.id.clone()),
         ("state", table::lease_state(lease)),
@@ -63,6 +61,13 @@ fn summary(lease: &Lease) -> Vec<(&'static str, String)> {
     add("granted", lease.granted_at.map(format::time));
     add("ended", lease.ended_at.map(format::time));
     add("kept for it", list(&lease.kept_devices));
+    add("preemptible", (lease.preemptible != "NEVER").then(|| lease.preemptible.to_lowercase()));
+    let held = lease.minimum_hold_seconds;
+    add("minimum hold", (held > 0.0).then(|| seconds(held)));
+    add("notice", lease.notice.as_ref().map(table::notice));
+    add("preemptions", (lease.preemptions > 0).then(|| lease.preemptions.to_string()));
+    add("pause took", lease.pause_took_seconds.map(seconds));
+    add("process", lease.process.map(|process| process.pid.to_string()));
     add("closes", list(&lease.closed_devices));
     pairs.extend(lease.devices.iter().map(|device| ("device", table::device_line(device))));
     pairs

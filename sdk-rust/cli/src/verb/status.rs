@@ -51,8 +51,10 @@ fn figures(status: &view::Status) -> Vec<(&'static str, String)> {
         (
             "leases",
             format!(
-                "{} active, {} queued, {} reclaiming, {} ended",
+                "{} active, {} pausing, {} paused, {} queued, {} reclaiming, {} ended",
                 status.leases_active,
+                status.leases_pausing,
+                status.leases_paused,
                 status.leases_queued,
                 status.leases_reclaiming,
                 status.leases_ended
