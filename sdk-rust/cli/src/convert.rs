@@ -202,9 +202,7 @@ fn lease_subject(event: &LeaseEvent) -> view::Subject {
         end_reason: event.end_reason.map(|reason| reason.to_string()),
         detail: text(&event.detail),
         kept_devices: event.kept_devices.clone(),
-        notice_id: event.notice_id.map(|id| id.to_string()),
-        notice_remaining_seconds: event.notice_remaining.map(|left| left.as_secs_f64()),
-        notice_causes: event.notice_causes.iter().map(Into::into).collect(),
+        notice: notice::told(event).map(Box::new),
     }
 }
 

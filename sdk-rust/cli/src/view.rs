@@ -9,7 +9,7 @@ mod notice;
 mod operator;
 
 pub(crate) use explain::{Blocking, Exclusion, Explanation, Granted, Waiting};
-pub(crate) use notice::{Cause, Notice, Process};
+pub(crate) use notice::{Cause, Notice, NoticeTold, Process};
 pub(crate) use operator::{Cordon, DeviceProcess, Drain, Opened};
 
 use std::time::SystemTime;
@@ -159,9 +159,8 @@ pub(crate) enum Subject {
         end_reason: Option<String>,
         detail: Option<String>,
         kept_devices: Vec<String>,
-        notice_id: Option<String>,
-        notice_remaining_seconds: Option<f64>,
-        notice_causes: Vec<Cause>,
+        /// Boxed: one event in many has it.
+        notice: Option<Box<NoticeTold>>,
     },
     Device {
         kind: String,

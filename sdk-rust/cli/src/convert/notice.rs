@@ -1,6 +1,6 @@
 //! Notices, their causes, and renewals that bring them.
 
-use gpulease::{NoticeCause, Renewed};
+use gpulease::{LeaseEvent, NoticeCause, Renewed};
 
 use crate::view;
 
@@ -41,6 +41,15 @@ impl From<gpulease::Process> for view::Process {
     fn from(process: gpulease::Process) -> Self {
         Self { pid: process.pid, started_ticks: process.started_ticks }
     }
+}
+
+/// The notice that an event is about.
+pub(super) fn told(event: &LeaseEvent) -> Option<view::NoticeTold> {
+    Some(view::NoticeTold {
+        id: event.notice_id?.to_string(),
+        remaining_seconds: event.notice_remaining.map(|left| left.as_secs_f64()),
+        causes: event.notice_causes.iter().map(Into::into).collect(),
+    })
 }
 
 /// What a renewal was answered with.

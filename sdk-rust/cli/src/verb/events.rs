@@ -8,7 +8,7 @@ use crate::format::{self, UNKNOWN};
 use crate::help::with_exit_codes;
 use crate::options::Context;
 use crate::table;
-use crate::view::{DeviceShare, Event, Subject};
+use crate::view::{DeviceShare, Event, NoticeTold, Subject};
 
 pub(crate) const HELP: &str = with_exit_codes!(
     "Every event carries a revision; all events of one revision became durable together. After a\n",
@@ -68,9 +68,7 @@ fn subject(subject: &Subject) -> String {
             end_reason,
             detail,
             kept_devices,
-            notice_id,
-            notice_remaining_seconds,
-            notice_causes,
+            notice,
             ..
         } => {
             words.add(format!("lease {lease_id} {kind}"));
@@ -81,10 +79,7 @@ fn subject(subject: &Subject) -> String {
             words.add_some(fencing_token.map(|token| format!("token {token}")));
             devices.iter().for_each(|device| words.add(share(device)));
             kept_devices.iter().for_each(|uuid| words.add(uuid.clone()));
-            words.add_some(notice_id.as_ref().map(|id| format!("notice {id}")));
-            let left = notice_remaining_seconds.and_then(table::seconds);
-            words.add_some(left.map(|left| format!("{} left", format::duration(left))));
-            notice_causes.iter().for_each(|cause| words.add(cause.description.clone()));
+            notice.iter().for_each(|notice| words.add_notice(notice));
             words.add_some(detail.clone());
         }
         Subject::Device { kind, node, uuid, lease_id, detail } => {
@@ -115,6 +110,13 @@ impl Words {
         self.0.push(word);
     }
 
+    fn add_notice(&mut self, notice: &NoticeTold) {
+        self.add(format!("notice {}", notice.id));
+        let left = notice.remaining_seconds.and_then(table::seconds);
+        self.add_some(left.map(|left| format!("{} left", format::duration(left))));
+        notice.causes.iter().for_each(|cause| self.add(cause.description.clone()));
+    }
+
     fn add_some(&mut self, word: Option<String>) {
         self.0.extend(word);
     }
@@ -123,7 +125,8 @@ impl Words {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::tests::active_lease;
+    use crate::table::tests::{active_lease, standing_notice};
+    use crate::view;
 
     #[test]
     fn an_event_is_one_line() {
@@ -141,10 +144,15 @@ mod tests {
             end_reason: None,
             detail: None,
             kept_devices: Vec::new(),
-            notice_id: None,
-            notice_remaining_seconds: None,
-            notice_causes: Vec::new(),
+            notice: None,
         };
+        let mut noticed = granted.clone();
+        if let Subject::Lease { kind, fencing_token, devices, notice, .. } = &mut noticed {
+            let view::Notice { id, causes, .. } = standing_notice();
+            *notice = Some(Box::new(NoticeTold { id, remaining_seconds: Some(30.0), causes }));
+            (*kind, *fencing_token) = ("NOTICED".to_owned(), None);
+            devices.clear();
+        }
         let lost = Subject::Device {
             kind: "LOST".to_owned(),
             node: "box".to_owned(),
@@ -154,6 +162,10 @@ mod tests {
         };
         let rows = [
             (granted, "lease 17 GRANTED  train/box-1  token 42  box/0 8.0GiB"),
+            (
+                noticed,
+                "lease 17 NOTICED  train/box-1  notice 3  30s left  lease 20 needs the devices",
+            ),
             (lost, "device GPU-1 LOST  node box  XID 79"),
         ];
         for (subject, expected) in rows {

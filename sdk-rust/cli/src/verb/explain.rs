@@ -79,10 +79,11 @@ fn forecast(waiting: &Waiting) -> String {
 }
 
 fn why(granted: &Granted) -> String {
-    match granted.devices_fitting {
-        1 => format!("{} (1 would have done)", granted.reason),
-        fitting => format!("{} ({fitting} would have done)", granted.reason),
-    }
+    let fitting = match granted.devices_fitting {
+        1 => "1 device".to_owned(),
+        fitting => format!("{fitting} devices"),
+    };
+    format!("{}; {fitting} could have served it", granted.reason)
 }
 
 #[cfg(test)]
@@ -151,7 +152,7 @@ lease      17 of train
 state      ACTIVE
 asks       8.0GiB, normal
 device     box/0  H100  8.0GiB  GPU-1
-why these  least free memory (3 would have done)",
+why these  least free memory; 3 devices could have served it",
         );
     }
 }

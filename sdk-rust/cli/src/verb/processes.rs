@@ -1,9 +1,9 @@
 //! `gpulease processes`: who uses the devices, and which lease explains it.
 
 use clap::Args;
-use gpulease::ProcessFilter;
+use gpulease::{DeviceInfo, ProcessFilter};
 
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::help::with_exit_codes;
 use crate::options::Context;
 use crate::table::{self, Style};
@@ -37,6 +37,7 @@ pub(crate) async fn processes(context: &Context, options: &Options) -> Result<()
     let client = context.connect().await?;
     let devices = client.devices().await?.items;
     let device = options.device.as_ref().map(|word| target::uuid(word, &devices));
+    check_known(device.as_deref(), options.node.as_deref(), &devices)?;
     let mut filter = ProcessFilter::default();
     if let Some(uuid) = &device {
         filter = filter.device(uuid);
@@ -63,4 +64,24 @@ pub(crate) async fn processes(context: &Context, options: &Options) -> Result<()
         return Ok(());
     }
     context.output.text(&table::processes(&found, Style::of(&context.output)))
+}
+
+/// An answer without processes would read as if nobody were there.
+fn check_known(
+    device: Option<&str>,
+    node: Option<&str>,
+    devices: &[DeviceInfo],
+) -> Result<(), Failure> {
+    let unknown = |what: &str, name: &str| {
+        let message =
+            format!("cannot list the processes of {what} {name}: there is no such {what}");
+        Err(Failure::new(Exit::NotFound, message).hint("gpulease devices lists what there is."))
+    };
+    match (device, node) {
+        (Some(uuid), _) if !devices.iter().any(|known| known.uuid == uuid) => {
+            unknown("device", uuid)
+        }
+        (_, Some(name)) if !devices.iter().any(|known| known.node == name) => unknown("node", name),
+        _ => Ok(()),
+    }
 }

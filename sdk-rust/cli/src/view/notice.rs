@@ -13,6 +13,15 @@ pub(crate) struct Notice {
     pub(crate) causes: Vec<Cause>,
 }
 
+/// What an event tells of a notice.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct NoticeTold {
+    pub(crate) id: String,
+    /// How long the holder had from the event on; null: it is withdrawn.
+    pub(crate) remaining_seconds: Option<f64>,
+    pub(crate) causes: Vec<Cause>,
+}
+
 /// One cause of a notice.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Cause {
