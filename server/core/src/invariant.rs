@@ -331,7 +331,7 @@ fn keeps_are_one_per_priority_and_disjoint(state: &State) -> Result<(), Violatio
         let lease = state.lease(keep.lease).filter(|lease| lease.state.waits());
         let in_lane = |lease: &Lease| match lane {
             Lane::Of(priority) => lease.request.priority == *priority,
-            Lane::Owner => true,
+            Lane::Owner(service) => lease.request.holder.service == *service,
         };
         if !lease.is_some_and(in_lane) || !keeping.insert(keep.lease) {
             return Err(format!("{keep:?} is not for one waiting lease of lane {lane:?}"));

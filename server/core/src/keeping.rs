@@ -2,8 +2,9 @@
 //!
 //! It chooses the set with the fewest leases in its way, on the devices and on their hosts, then the lowest index. A
 //! request that may preempt (P14) first looks for a set with nobody in its way whom it may not, then for the victims
-//! that lose least: `preemption` says who is which. The choice is an event, so that it stands until the request is granted or leaves, a request earlier in the order takes
-//! it over, something other than leases comes in its way, or it lapses.
+//! that lose least: `preemption` says who is which. The choice is an event, so that it stands until the request is
+//! granted or leaves, a request earlier in the order takes it over, something other than leases comes in its way, or it
+//! lapses.
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
@@ -12,9 +13,8 @@ use crate::{
     inventory::{Device, Inventory, Node},
     lease::Lease,
     placement::{Site, sorted},
-    preemption::{Loss, Preemptor},
+    preemption::{Loss, Preemptor, Total},
     request::{Request, Share},
-    state::State,
     time::{Span, Time},
 };
 
@@ -42,7 +42,7 @@ struct Obstacle {
     /// Leases that may not be preempted.
     stubborn: usize,
     /// What the others would lose, where all in the way may be preempted.
-    loss: Option<Loss>,
+    loss: Total,
     leases: usize,
     device: DeviceId,
     /// When it should be over; never, where nobody said.
@@ -51,19 +51,17 @@ struct Obstacle {
 
 /// Chooses devices for a request among those that `open` lets it keep.
 pub(crate) fn choose(
-    site: &Site<'_>,
-    state: &State,
     preemptor: &Preemptor<'_>,
     open: &dyn Fn(DeviceId, &Device) -> bool,
 ) -> Option<Choice> {
-    let request = preemptor.request;
+    let (site, request) = (preemptor.site, preemptor.request);
     let wanted = request.ask.devices as usize;
     let mut all: Vec<Obstacle> = Vec::new();
     let mut best: Option<((usize, usize), Vec<Obstacle>)> = None;
     for (_, node) in site.inventory.nodes() {
-        let host = Host::of(site, state, request, node);
+        let host = Host::of(preemptor, node);
         let mut here: Vec<Obstacle> = (node.devices.iter())
-            .filter_map(|id| obstacle(site, preemptor, *id, &host, open))
+            .filter_map(|id| obstacle(preemptor, *id, node, &host, open))
             .collect();
         here.sort_unstable();
         if request.constraints.same_node {
@@ -103,20 +101,32 @@ pub(crate) fn only_leases_in_the_way(site: &Site<'_>, request: &Request, id: Dev
     let bare = Device {
         lost: device.lost.clone(),
         closed_until: device.closed_until,
+        cordon: device.cordon.clone(),
         ..Device::new(device.facts.clone(), device.node)
     };
     site.exclusion(device, request).is_none()
         && site.room(id, &bare).is_some_and(|room| room.fits(request.ask.share))
 }
 
+/// When everything in the way on devices kept for a request should be gone; never, where nobody knows.
+pub(crate) fn clear_at(preemptor: &Preemptor<'_>, devices: &[DeviceId]) -> Time {
+    let inventory = preemptor.site.inventory;
+    let until = |id: &DeviceId| {
+        let node = inventory.node(inventory.device(*id)?.node)?;
+        let host = Host::of(preemptor, node);
+        Some(obstacle(preemptor, *id, node, &host, &|_, _| true)?.until)
+    };
+    devices.iter().map(|id| until(id).unwrap_or(Time::NEVER)).max().unwrap_or(Time::ZERO)
+}
+
 fn obstacle(
-    site: &Site<'_>,
     preemptor: &Preemptor<'_>,
     id: DeviceId,
+    node: &Node,
     host: &Host<'_>,
     open: &dyn Fn(DeviceId, &Device) -> bool,
 ) -> Option<Obstacle> {
-    let request = preemptor.request;
+    let (site, request) = (preemptor.site, preemptor.request);
     let device = site.inventory.device(id)?;
     if !open(id, device) || !only_leases_in_the_way(site, request, id) {
         return None;
@@ -131,23 +141,28 @@ fn obstacle(
         bare.unhold(lease);
         gone.push(lease);
     }
-    let on_host = host.in_the_way(request, &gone);
-    gone.extend(on_host.into_iter().map(|lease| lease.id));
+    let mut losses: Vec<Option<Loss>> = gone.iter().map(|it| preemptor.loss(*it, id)).collect();
+    for taker in host.in_the_way(request, &gone) {
+        losses.push(preemptor.loss_on(taker, node));
+        gone.push(taker.id);
+    }
     let until = gone.iter().map(|lease| preemptor.gone_at(*lease, id)).max().unwrap_or(Time::ZERO);
-    let losses: Vec<Option<Loss>> = gone.iter().map(|lease| preemptor.loss(*lease, id)).collect();
     let stubborn = losses.iter().filter(|loss| loss.is_none()).count();
-    let loss = if stubborn == 0 { losses.into_iter().flatten().max() } else { None };
+    let losses: Vec<Loss> = losses.into_iter().flatten().collect();
+    let loss = if stubborn == 0 { Loss::sum(&losses) } else { Total::default() };
     Some(Obstacle { stubborn, loss, leases: gone.len(), device: id, until })
 }
 
-/// The host of a node, and the leases that take CPU or memory of it, the largest first.
+/// The host of a node, and the leases that take CPU or memory of it.
 pub(crate) struct Host<'a> {
     node: &'a Node,
     takers: Vec<&'a Lease>,
 }
 
 impl<'a> Host<'a> {
-    pub(crate) fn of(site: &Site<'a>, state: &'a State, request: &Request, node: &'a Node) -> Self {
+    /// Those that may be preempted come first, and of these the largest: so the fewest have to go.
+    pub(crate) fn of(preemptor: &Preemptor<'a>, node: &'a Node) -> Self {
+        let (site, state, request) = (preemptor.site, preemptor.state, preemptor.request);
         let mut takers: Vec<&Lease> = Vec::new();
         if wanted_of_host(request) != (0, 0) {
             let devices = node.devices.iter().filter_map(|id| site.inventory.device(*id));
@@ -155,7 +170,10 @@ impl<'a> Host<'a> {
                 devices.flat_map(|device| device.holding.keys().copied()).collect();
             takers.extend(held.into_iter().filter_map(|id| state.lease(id)));
             takers.retain(|lease| wanted_of_host(&lease.request) != (0, 0));
-            takers.sort_by_key(|lease| (Reverse(wanted_of_host(&lease.request)), lease.id));
+            takers.sort_by_cached_key(|lease| {
+                let stubborn = preemptor.loss_on(lease, node).is_none();
+                (stubborn, Reverse(wanted_of_host(&lease.request)), lease.id)
+            });
         }
         Self { node, takers }
     }

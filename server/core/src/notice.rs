@@ -48,12 +48,13 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// Up to when the holder may extend it: once, at most doubling it, never past `notice_max` from its start.
+    /// Up to when the holder may extend it, if it is `over` then: once, at most doubling it, never past `notice_max` from
+    /// its start.
     #[must_use]
-    pub fn extends_to(&self, notice_max: Span) -> Option<Time> {
-        let doubled = self.deadline.after(self.deadline.since(self.given_at));
+    pub fn extends_to(&self, over: Time, notice_max: Span) -> Option<Time> {
+        let doubled = over.after(self.deadline.since(self.given_at));
         let bound = doubled.min(self.given_at.after(notice_max));
-        (!self.extended && bound > self.deadline).then_some(bound)
+        (!self.extended && bound > over).then_some(bound)
     }
 
     /// Another request, rather than an operator, is among the causes.

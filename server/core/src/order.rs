@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::LeaseId,
+    id::{LeaseId, Name},
     request::Priority,
     time::{Span, Time},
 };
@@ -56,13 +56,22 @@ impl Class {
     }
 }
 
-/// Who is first among whom: the first of each lane that does not fit keeps devices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// Who is first among whom: the first of each lane that does not fit keeps devices. Each owner has a lane of its own,
+/// for none has a say over the devices of another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Lane {
     /// Requests of a priority.
     Of(Priority),
-    /// Requests for devices that their services own, on those devices.
-    Owner,
+    /// Requests of this service for devices that it owns, on those devices.
+    Owner(Name),
+}
+
+impl Lane {
+    /// Requests of one owner, rather than of a priority.
+    #[must_use]
+    pub const fn is_owner(&self) -> bool {
+        matches!(self, Self::Owner(_))
+    }
 }
 
 /// A place in the order: the smallest is served first. Later issues put fair shares between.

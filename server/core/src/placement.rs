@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    attribution,
     id::{DeviceId, LeaseId, Name, NodeId},
     inventory::{Device, Inventory, Node, part_of},
     output::{Exclusion, Unsatisfiable},
@@ -132,6 +133,18 @@ impl Site<'_> {
             .is_some_and(|heard| silence(heard) <= self.policy.node_unreachable_after)
     }
 
+    /// Nothing is wrong with a device but that it was not measured since the start, or only its sum was: what is there
+    /// will soon be known.
+    pub(crate) fn awaits_first_sample(&self, id: DeviceId) -> bool {
+        let Some(device) = self.inventory.device(id) else { return false };
+        let sound = match self.condition(id, device) {
+            DeviceCondition::Available => true,
+            DeviceCondition::Stale => !self.cordoned(device),
+            _ => false,
+        };
+        sound && self.measured.device(id).is_none_or(|sample| sample.awaits_pass)
+    }
+
     /// Bytes that no holding lease explains; `None`: unknown.
     pub(crate) fn foreign_bytes(&self, id: DeviceId) -> Option<u64> {
         Some(self.measured.device(id)?.memory.as_ref()?.foreign_bytes)
@@ -159,13 +172,17 @@ impl Site<'_> {
         Some(free.min(self.unattributed_free_bytes(id, device)))
     }
 
-    /// What holding leases use above their share: Σ max(0, attributed − leased), over leases that asked for bytes.
+    /// What leases use above their share: Σ max(0, attributed − leased), over leases that asked for bytes and over closed
+    /// parts.
     fn over_use_bytes(&self, id: DeviceId, device: &Device) -> u64 {
         let reading = self.measured.device(id).and_then(|sample| sample.memory.as_ref());
         let Some(reading) = reading else { return 0 };
         let over = |(lease, used): &(LeaseId, u64)| match device.holding.get(lease) {
             Some(Share::Part { memory_bytes: Some(leased), .. }) => used.saturating_sub(*leased),
-            _ => 0,
+            Some(_) => 0,
+            None => device.closed.get(lease).map_or(0, |closed| {
+                used.saturating_sub(attribution::size_bytes(closed.share, device))
+            }),
         };
         reading.attributed.iter().map(over).fold(0, u64::saturating_add)
     }

@@ -13,10 +13,10 @@ use std::{
 
 use crate::{
     id::{DeviceId, LeaseId},
-    inventory::Device,
+    inventory::{Device, Node},
     keeping::{Host, forecast_end},
     lease::{Lease, State as LeaseState},
-    order::{Class, Lane},
+    order::Class,
     placement::Site,
     request::{Preemptible, Request},
     soft::Closing,
@@ -27,8 +27,8 @@ use crate::{
 /// A request that may hit others.
 pub(crate) struct Preemptor<'a> {
     pub(crate) request: &'a Request,
-    /// As the first of which lane: OWNER hits borrowers alone.
-    pub(crate) lane: Lane,
+    /// As an owner it hits borrowers alone.
+    pub(crate) as_owner: bool,
     pub(crate) site: &'a Site<'a>,
     pub(crate) state: &'a State,
     pub(crate) closing: &'a BTreeMap<(DeviceId, LeaseId), Closing>,
@@ -53,6 +53,27 @@ impl Loss {
         lost: Span::ZERO,
         youngest: Reverse(Time::NEVER),
     };
+
+    /// What all of these cost together: borrowers before others and low classes before high ones, by the worst of them;
+    /// then the least loss in all, the fewest, and the youngest.
+    pub(crate) fn sum(losses: &[Self]) -> Total {
+        let lost = losses.iter().map(|loss| loss.lost).fold(Span::ZERO, Span::plus);
+        Total {
+            worst: losses.iter().map(|loss| (loss.not_borrower, loss.class)).max(),
+            lost,
+            leases: losses.len(),
+            youngest: losses.iter().map(|loss| loss.youngest).max(),
+        }
+    }
+}
+
+/// See [`Loss::sum`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Total {
+    worst: Option<(bool, Class)>,
+    lost: Span,
+    leases: usize,
+    youngest: Option<Reverse<Time>>,
 }
 
 /// Why a lease is not given notice for a request.
@@ -71,17 +92,18 @@ pub(crate) enum Bar {
 impl Preemptor<'_> {
     /// Nobody stands below the lowest priority, unless as a borrower.
     pub(crate) fn may_preempt(&self) -> bool {
-        self.lane == Lane::Owner || Class::own(self.request.priority) > Class::Background
+        self.as_owner || Class::own(self.request.priority) > Class::Background
     }
 
     /// What a lease in the way on a device costs; `None`: it may not be preempted.
     pub(crate) fn loss(&self, id: LeaseId, device: DeviceId) -> Option<Loss> {
-        let Some(lease) = self.state.lease(id) else { return Some(Loss::NONE) };
-        if !lease.state.holds() {
+        let holds = |device: &Device| device.holding.contains_key(&id);
+        if !self.site.inventory.device(device).is_some_and(holds) {
             // What is closed opens by itself.
             return Some(Loss::NONE);
         }
-        if self.bar(lease, device).is_some() {
+        let lease = self.state.lease(id)?;
+        if !self.may_preempt() || self.bar(lease, device).is_some() {
             return None;
         }
         let granted = lease.granted_at.unwrap_or(Time::ZERO);
@@ -97,13 +119,18 @@ impl Preemptor<'_> {
         })
     }
 
+    /// What a lease in the way on a host costs; `None`: it may not be preempted.
+    pub(crate) fn loss_on(&self, lease: &Lease, node: &Node) -> Option<Loss> {
+        let device = lease.devices.iter().find(|id| node.devices.contains(id))?;
+        self.loss(lease.id, *device)
+    }
+
     /// Why a lease that holds a device is not given notice for this request; `None`: it may be.
     pub(crate) fn bar(&self, lease: &Lease, device: DeviceId) -> Option<Bar> {
         if lease.request.preemptible == Preemptible::Never {
             return Some(Bar::Never);
         }
-        let above =
-            self.lane != Lane::Owner && Class::own(self.request.priority) > lease.granted_class;
+        let above = !self.as_owner && Class::own(self.request.priority) > lease.granted_class;
         if !above && !self.borrowed(lease, device) {
             return Some(Bar::Priority);
         }
@@ -112,8 +139,7 @@ impl Preemptor<'_> {
             return None;
         }
         let now = self.site.now;
-        let granted = lease.granted_at.unwrap_or(Time::ZERO);
-        if granted.after(lease.request.minimum_hold) > now {
+        if minimum_hold_over(lease) > now {
             return Some(Bar::MinimumHold);
         }
         (lease.shielded_until > now).then_some(Bar::Shielded)
@@ -129,14 +155,22 @@ impl Preemptor<'_> {
     pub(crate) fn gone_at(&self, id: LeaseId, device: DeviceId) -> Time {
         let policy = self.site.policy;
         if let Some(closing) = self.closing.get(&(device, id)) {
-            return closing.since.after(policy.lock_delay);
+            let closed = self.site.inventory.device(device).and_then(|it| it.closed.get(&id));
+            return closed.map_or(Time::ZERO, |closed| closing.opens_at(closed.until, policy));
         }
         let Some(lease) = self.state.lease(id) else { return Time::ZERO };
-        match (&lease.notice, lease.state) {
-            (Some(notice), LeaseState::Pausing) => notice.deadline,
-            _ if self.bar(lease, device).is_none() => self.site.now.after(policy.notice),
-            _ => forecast_end(lease),
-        }
+        let by_itself = forecast_end(lease);
+        let noticed_at = match (&lease.notice, lease.state) {
+            (Some(notice), LeaseState::Pausing) => return notice.deadline.min(by_itself),
+            _ if !self.may_preempt() => return by_itself,
+            _ => match self.bar(lease, device) {
+                None => self.site.now,
+                Some(Bar::MinimumHold) => minimum_hold_over(lease).max(lease.shielded_until),
+                Some(Bar::Shielded) => lease.shielded_until,
+                Some(Bar::Never | Bar::Priority) => return by_itself,
+            },
+        };
+        noticed_at.after(policy.notice).min(by_itself)
     }
 
     /// Who has to give way on these devices, and on their hosts, so that the request fits; `None`: somebody who may not
@@ -149,10 +183,9 @@ impl Preemptor<'_> {
         let nodes = crate::keeping::nodes_of(self.site.inventory, devices);
         let gone: Vec<LeaseId> = going.iter().copied().collect();
         for node in nodes.into_iter().filter_map(|id| self.site.inventory.node(id)) {
-            let host = Host::of(self.site, self.state, self.request, node);
+            let host = Host::of(self, node);
             for taker in host.in_the_way(self.request, &gone) {
-                let device = taker.devices.iter().find(|id| node.devices.contains(id))?;
-                self.loss(taker.id, *device)?;
+                self.loss_on(taker, node)?;
                 going.insert(taker.id);
             }
         }
@@ -195,4 +228,9 @@ impl Preemptor<'_> {
         }
         Some(())
     }
+}
+
+/// When a lease has held its devices for as long as it asked to.
+fn minimum_hold_over(lease: &Lease) -> Time {
+    lease.granted_at.unwrap_or(Time::ZERO).after(lease.request.minimum_hold)
 }

@@ -10,8 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    id::{Caller, LeaseId, Name, Ticket},
-    order::{Lane, OrderKey},
+    id::{Caller, LeaseId, Ticket},
+    order::{Class, Lane, OrderKey},
     request::{Ask, Constraints, Request},
     time::Time,
 };
@@ -20,16 +20,13 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Shape {
     lane: Lane,
-    /// In the OWNER lane: the service, for each owns other devices.
-    service: Option<Name>,
     ask: Ask,
     constraints: Constraints,
 }
 
 impl Shape {
     fn of(request: &Request, lane: Lane) -> Self {
-        let service = (lane == Lane::Owner).then(|| request.holder.service.clone());
-        Self { lane, service, ask: request.ask, constraints: request.constraints.clone() }
+        Self { lane, ask: request.ask, constraints: request.constraints.clone() }
     }
 }
 
@@ -76,24 +73,35 @@ pub(crate) struct Waiter {
     pub(crate) waits_until: Time,
     /// The lane of its priority, and its shape there.
     stand: (Lane, usize),
-    /// Its shape in the OWNER lane, where it stands there too.
-    owner_shape: Option<usize>,
+    /// The lane of its service as an owner, and its shape there, where it stands there too.
+    stand_as_owner: Option<(Lane, usize)>,
 }
 
 impl Waiter {
     /// Its lane by priority.
-    pub(crate) const fn lane(&self) -> Lane {
-        self.stand.0
+    pub(crate) const fn lane(&self) -> &Lane {
+        &self.stand.0
     }
 
-    /// It stands in the OWNER lane too.
-    pub(crate) const fn is_owner(&self) -> bool {
-        self.owner_shape.is_some()
+    /// Its first place: as an owner, where it stands as one.
+    pub(crate) fn first_key(&self) -> OrderKey {
+        if self.stand_as_owner.is_some() { self.key.as_owner() } else { self.key }
     }
 
-    fn stands(&self) -> impl Iterator<Item = (OrderKey, Lane, usize)> {
-        let owner = self.owner_shape.map(|shape| (self.key.as_owner(), Lane::Owner, shape));
-        owner.into_iter().chain([(self.key, self.stand.0, self.stand.1)])
+    /// The lane in which it stands as an owner too.
+    pub(crate) fn owner_lane(&self) -> Option<&Lane> {
+        self.stand_as_owner.as_ref().map(|(lane, _)| lane)
+    }
+
+    /// The lane in which it stands at this place in the order; `None`: it does not stand there.
+    pub(crate) fn lane_at(&self, key: OrderKey) -> Option<&Lane> {
+        self.stands().find(|(at, _, _)| *at == key).map(|(_, lane, _)| lane)
+    }
+
+    fn stands(&self) -> impl Iterator<Item = (OrderKey, &Lane, usize)> {
+        let owner = self.stand_as_owner.iter();
+        let owner = owner.map(|(lane, shape)| (self.key.as_owner(), lane, *shape));
+        owner.chain([(self.key, &self.stand.0, self.stand.1)])
     }
 }
 
@@ -130,10 +138,13 @@ impl Queue {
     /// Adds a waiter.
     pub(crate) fn add(&mut self, request: &Request, new: NewWaiter) {
         let lane = Lane::Of(request.priority);
-        let stand = (lane, self.shape(Shape::of(request, lane)));
-        let owner_shape = new.owner.then(|| self.shape(Shape::of(request, Lane::Owner)));
+        let stand = (lane.clone(), self.shape(Shape::of(request, lane)));
+        let stand_as_owner = new.owner.then(|| {
+            let lane = Lane::Owner(request.holder.service.clone());
+            (lane.clone(), self.shape(Shape::of(request, lane)))
+        });
         let NewWaiter { key, presence, waits_until, .. } = new;
-        let waiter = Waiter { key, presence, waits_until, stand, owner_shape };
+        let waiter = Waiter { key, presence, waits_until, stand, stand_as_owner };
         self.list(&waiter);
         self.waiters.insert(key.lease, waiter);
     }
@@ -153,7 +164,7 @@ impl Queue {
         let waiter = self.waiters.remove(&lease)?;
         self.unlist(&waiter);
         for (_, lane, _) in waiter.stands() {
-            let shape = Shape::of(request, lane);
+            let shape = Shape::of(request, lane.clone());
             let Some((_, count)) = self.shapes.get_mut(&shape) else { continue };
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -182,7 +193,7 @@ impl Queue {
             if expected {
                 self.expected.insert(key);
             } else {
-                self.by_lane.entry(lane).or_default().insert(key);
+                self.by_lane.entry(lane.clone()).or_default().insert(key);
                 self.by_shape.entry(shape).or_default().insert(key);
             }
         }
@@ -195,7 +206,7 @@ impl Queue {
         for (key, lane, shape) in waiter.stands() {
             self.order.remove(&key);
             self.expected.remove(&key);
-            take(&mut self.by_lane, &lane, &key);
+            take(&mut self.by_lane, lane, &key);
             take(&mut self.by_shape, &shape, &key);
         }
         if let Presence::Present { caller, .. } = waiter.presence {
@@ -227,13 +238,13 @@ impl Queue {
     }
 
     /// The first present waiter of a lane.
-    pub(crate) fn first_of(&self, lane: Lane) -> Option<OrderKey> {
-        self.by_lane.get(&lane)?.first().copied()
+    pub(crate) fn first_of(&self, lane: &Lane) -> Option<OrderKey> {
+        self.by_lane.get(lane)?.first().copied()
     }
 
     /// The first present waiter that stands in the order by its priority.
     pub(crate) fn first_by_priority(&self) -> Option<OrderKey> {
-        let lanes = self.by_lane.iter().filter(|(lane, _)| **lane != Lane::Owner);
+        let lanes = self.by_lane.iter().filter(|(lane, _)| !lane.is_owner());
         lanes.filter_map(|(_, keys)| keys.first().copied()).min()
     }
 
@@ -248,18 +259,24 @@ impl Queue {
         self.by_shape.get(&shape)?.first().copied()
     }
 
-    /// How many stand before this one, counted up to [`POSITION_MAX`].
+    /// How many stand before this one, counted up to [`POSITION_MAX`]. Who stands in the order twice counts once, at the
+    /// first place.
     pub(crate) fn position(&self, key: OrderKey) -> usize {
-        // Who stands in the order twice counts once.
-        let owners = self.by_lane.get(&Lane::Owner).map_or(0, BTreeSet::len);
-        let twice = |other: &&OrderKey| {
-            let own = self.waiters.get(&other.lease).map(|waiter| waiter.key);
-            **other != key && own.is_some_and(|own| own != **other && own < key)
-        };
-        match self.order.last() {
-            Some(last) if *last == key => self.order.len().saturating_sub(1).saturating_sub(owners),
-            _ => self.order.range(..key).filter(|other| !twice(other)).take(POSITION_MAX).count(),
+        if self.order.last() == Some(&key) {
+            return self.order.len().saturating_sub(self.owner_places()).saturating_sub(1);
         }
+        let twice = |lease| self.waiters.get(&lease).is_some_and(|it| it.stand_as_owner.is_some());
+        let counts = |other: &&OrderKey| {
+            let first = other.class() == Class::Owner || !twice(other.lease);
+            first && other.lease != key.lease
+        };
+        self.order.range(..key).filter(counts).take(POSITION_MAX).count()
+    }
+
+    fn owner_places(&self) -> usize {
+        let present = self.by_lane.iter().filter(|(lane, _)| lane.is_owner());
+        let expected = self.expected.iter().take_while(|key| key.class() == Class::Owner).count();
+        present.map(|(_, keys)| keys.len()).fold(expected, usize::saturating_add)
     }
 }
 

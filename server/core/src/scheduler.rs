@@ -67,7 +67,7 @@ impl Scheduler {
                 self.acquire(caller, ticket, request, out)
             }
             Input::Renew { caller, ticket, lease, token, holder } => {
-                let renewed = self.renew(caller, lease, token, holder.as_ref());
+                let renewed = self.renew(caller, lease, token, holder.as_ref(), out);
                 reply(out, ticket, renewed);
             }
             Input::Release { ticket, lease, token, holder, .. } => {

@@ -10,6 +10,7 @@ use crate::{
     deadline::Deadlines,
     id::{Caller, DeviceId, Holder, LeaseId, NodeId},
     input::DeviceReport,
+    inventory::ClosedUntil,
     notice::Cause,
     policy::Policy,
     queue::Queue,
@@ -25,9 +26,10 @@ pub(crate) struct Soft {
     pub(crate) queue: Queue,
     /// When each ACTIVE, PAUSING or PAUSED lease expires unless renewed.
     pub(crate) expiries: BTreeMap<LeaseId, Time>,
-    /// When each standing notice is over, and which notices each cause has.
+    /// When each standing notice is over: what the state says, or later after a restart.
     pub(crate) notices: BTreeMap<LeaseId, Time>,
-    pub(crate) noticed_for: BTreeMap<Cause, BTreeSet<LeaseId>>,
+    /// Which notices each cause has, and when each were over if it had no other.
+    pub(crate) noticed_for: BTreeMap<Cause, BTreeMap<LeaseId, Time>>,
     /// Waiting requests for which others gave their devices back.
     pub(crate) served_by_notice: BTreeSet<LeaseId>,
     /// Leases whose holder spoke of them last by a unary call: their holder is there while they are renewed.
@@ -74,6 +76,16 @@ pub(crate) struct Closing {
     pub(crate) released_late: bool,
     /// Memory in use when it was closed, and of that what nothing explained, in bytes; `None`: unknown.
     pub(crate) before: Option<(u64, u64)>,
+}
+
+impl Closing {
+    /// When the part opens at the latest, if its node stays in reach.
+    pub(crate) fn opens_at(&self, until: ClosedUntil, policy: &Policy) -> Time {
+        self.since.after(match until {
+            ClosedUntil::Checked => policy.release_check_max,
+            ClosedUntil::Proven => policy.lock_delay,
+        })
+    }
 }
 
 /// The scheduler's own time: the shell's, less the gaps in which nothing could be heard (P4).

@@ -191,8 +191,8 @@ impl State {
 
     /// The lane in which devices are kept for a request, and what is kept.
     #[must_use]
-    pub fn keep_of(&self, lease: LeaseId) -> Option<(Lane, &Keep)> {
-        self.keeps.iter().find(|(_, keep)| keep.lease == lease).map(|(lane, keep)| (*lane, keep))
+    pub fn keep_of(&self, lease: LeaseId) -> Option<(&Lane, &Keep)> {
+        self.keeps.iter().find(|(_, keep)| keep.lease == lease)
     }
 
     /// How many leases stand in each state.

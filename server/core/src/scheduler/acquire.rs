@@ -194,6 +194,7 @@ impl Scheduler {
         let expiry = self.expiry_from_now(lease);
         self.soft.expiries.insert(lease, expiry);
         self.soft.deadlines.set(expiry, Deadline::Expiry(lease));
+        self.remind_of_minimum_hold(lease);
     }
 
     /// A lease is over, or RECLAIMING: nothing of it expires.

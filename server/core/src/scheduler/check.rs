@@ -7,7 +7,7 @@
 
 use super::Scheduler;
 use crate::{
-    attribution::{Measurement, Taker},
+    attribution::{Measurement, Taker, size_bytes},
     deadline::Deadline,
     id::{DeviceId, LeaseId, NodeId},
     input::{DeviceSample, MemoryReport, TreePass},
@@ -37,14 +37,12 @@ impl Scheduler {
 
     /// Books a closed part, and asks for the pass that opens it.
     pub(super) fn close(&mut self, device: DeviceId, lease: LeaseId, out: &mut Output) {
-        let measured = self.soft.measured.device(device);
-        let before = measured.and_then(|sample| sample.memory.as_ref());
         let closing = Closing {
             since: self.now(),
             check: self.soft.check.saturating_add(1),
             checks: 0,
             released_late: false,
-            before: before.map(|reading| (reading.used_bytes, reading.foreign_bytes)),
+            before: self.use_before(device, lease),
         };
         self.soft.closing.insert((device, lease), closing);
         let Some(closed) = self.closed_part(device, lease) else { return };
@@ -53,6 +51,16 @@ impl Scheduler {
             self.soft.deadlines.set(over, Deadline::LockDelay(device, lease));
         }
         self.ask_check(device, lease, out);
+    }
+
+    /// Memory in use while a lease still held its part, and what was foreign then.
+    fn use_before(&self, id: DeviceId, lease: LeaseId) -> Option<(u64, u64)> {
+        let device = self.state.inventory().device(id)?;
+        let sample = self.soft.measured.device(id)?;
+        let used = sample.memory.as_ref()?.used_bytes;
+        let mut takers = self.holders(id);
+        takers.push(Taker::closed(lease, device.closed.get(&lease)?, device));
+        Some((used, sample.foreign_bytes_with(&takers).unwrap_or(0)))
     }
 
     pub(super) fn closed_part(&self, device: DeviceId, lease: LeaseId) -> Option<Closed> {
@@ -99,6 +107,10 @@ impl Scheduler {
     pub(super) fn released_late(&mut self, id: LeaseId, out: &mut Output) {
         let devices = self.state.lease(id).map(|lease| lease.devices.clone()).unwrap_or_default();
         for device in devices {
+            let closed = self.closed_part(device, id);
+            if closed.is_none_or(|closed| closed.until != ClosedUntil::Proven) {
+                continue;
+            }
             let facts = self.state.inventory().device(device).map(|device| device.facts.clone());
             if facts.is_some_and(|facts| facts.answers_at_once) {
                 self.open(device, id, OpenCause::LateRelease, out);
@@ -146,20 +158,31 @@ impl Scheduler {
     }
 
     /// The leases that hold a device, in order of number.
-    fn takers(&self, id: DeviceId) -> Vec<Taker> {
+    fn holders(&self, id: DeviceId) -> Vec<Taker> {
         let Some(device) = self.state.inventory().device(id) else { return Vec::new() };
         let process = |lease| self.state.lease(lease).and_then(|lease| lease.request.process);
-        let taker =
-            |(lease, share): (&LeaseId, &Share)| Taker::of(*lease, *share, process(*lease), device);
+        let taker = |(lease, share): (&LeaseId, &Share)| {
+            Taker::holding(*lease, *share, process(*lease), device)
+        };
         device.holding.iter().map(taker).collect()
     }
 
-    /// What a lease gave back counts as seen in use, where that cannot be told.
-    pub(super) fn forget_seen(&mut self, id: DeviceId, lease: LeaseId, share: Share) {
+    /// The same, and behind them the closed parts.
+    fn takers(&self, id: DeviceId) -> Vec<Taker> {
+        let mut takers = self.holders(id);
+        if let Some(device) = self.state.inventory().device(id) {
+            let closed = device.closed.iter();
+            takers.extend(closed.map(|(lease, closed)| Taker::closed(*lease, closed, device)));
+        }
+        takers
+    }
+
+    /// What a lease gave back counts as seen in use no longer, where that cannot be told.
+    pub(super) fn forget_seen(&mut self, id: DeviceId, share: Share) {
         let Some(device) = self.state.inventory().device(id) else { return };
-        let size = Taker::of(lease, share, None, device).size_bytes;
+        let size = size_bytes(share, device);
         if let Some(sample) = self.soft.measured.device_mut(id) {
-            sample.forget_seen(size);
+            sample.give_back(size);
         }
     }
 
@@ -169,7 +192,9 @@ impl Scheduler {
             let Some(closed) = self.closed_part(device, lease) else { continue };
             let cause = match closed.until {
                 ClosedUntil::Checked => OpenCause::Checked,
-                ClosedUntil::Proven if closing.released_late => OpenCause::LateRelease,
+                ClosedUntil::Proven if closing.released_late && !self.unattributed(device) => {
+                    OpenCause::LateRelease
+                }
                 ClosedUntil::Proven => continue,
             };
             if check >= closing.check && self.nothing_left(device, lease, &closed, &closing) {
@@ -178,8 +203,9 @@ impl Scheduler {
         }
     }
 
-    /// Whether the newest pass shows nothing of a former lease: its tree uses nothing; or, where it declared none, no
-    /// more is unexplained than before; or, where nothing can be attributed, use fell by all that it held.
+    /// Whether the newest pass shows nothing of a former lease: its tree uses no more than its other leases may; or, where
+    /// it declared none, no more is unexplained than before; or, where nothing can be attributed, use fell by all that
+    /// it held.
     fn nothing_left(
         &self,
         id: DeviceId,
@@ -190,15 +216,28 @@ impl Scheduler {
         let Some(device) = self.state.inventory().device(id) else { return false };
         let Some(sample) = self.soft.measured.device(id) else { return false };
         let Some(reading) = &sample.memory else { return false };
-        let (used_before, foreign_before) = closing.before.unwrap_or((u64::MAX, 0));
         if sample.off.is_some() {
-            let size = Taker::of(lease, closed.share, None, device).size_bytes;
+            let Some((used_before, _)) = closing.before else { return false };
+            let size = Taker::closed(lease, closed, device).size_bytes;
             return reading.used_bytes.saturating_add(size) <= used_before;
         }
+        let holders = self.holders(id);
         match closed.process {
-            Some(root) => sample.used_by(root) == Some(0),
-            None => reading.foreign_bytes <= foreign_before,
+            Some(root) => {
+                let others = holders.iter().filter(|holder| holder.process == Some(root));
+                let room = others.map(|holder| holder.size_bytes).fold(0, u64::saturating_add);
+                sample.used_by(root).is_some_and(|used| used <= room)
+            }
+            None => {
+                let foreign_before = closing.before.map_or(0, |(_, foreign)| foreign);
+                sample.foreign_bytes_with(&holders).is_some_and(|bytes| bytes <= foreign_before)
+            }
         }
+    }
+
+    /// The processes on a device cannot be told apart, so that none of them proves anything (P6).
+    fn unattributed(&self, id: DeviceId) -> bool {
+        self.soft.measured.device(id).is_some_and(|sample| sample.off.is_some())
     }
 
     /// A pass over all processes of a node: parts whose declared trees have exited open (P6).
@@ -208,7 +247,7 @@ impl Scheduler {
                 let Some(closed) = self.closed_part(device, lease) else { continue };
                 let Some(process) = closed.process else { continue };
                 let exited = trees.check >= closing.check && !trees.alive.contains(&process);
-                if exited && closed.until == ClosedUntil::Proven {
+                if exited && closed.until == ClosedUntil::Proven && !self.unattributed(device) {
                     self.open(device, lease, OpenCause::Exited, out);
                 }
             }
@@ -242,10 +281,6 @@ impl Scheduler {
     /// When a closed part opens at the latest, if its node stays in reach.
     pub(super) fn opens_at(&self, device: DeviceId, lease: LeaseId) -> Option<Time> {
         let closing = self.soft.closing.get(&(device, lease))?;
-        let longest = match self.closed_part(device, lease)?.until {
-            ClosedUntil::Checked => self.policy.release_check_max,
-            ClosedUntil::Proven => self.policy.lock_delay,
-        };
-        Some(closing.since.after(longest))
+        Some(closing.opens_at(self.closed_part(device, lease)?.until, &self.policy))
     }
 }

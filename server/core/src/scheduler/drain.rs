@@ -64,7 +64,6 @@ impl Scheduler {
             met.staying.push(id);
         } else if self.within_minimum_hold(lease) {
             met.later.push(id);
-            self.remind_of_minimum_hold(id);
         } else {
             self.give_notice(id, Cause::Drain(target), out);
             met.noticed.push(id);
@@ -77,21 +76,24 @@ impl Scheduler {
         if !lease.state.holds() {
             return;
         }
-        if self.within_minimum_hold(lease) {
-            return self.remind_of_minimum_hold(id);
-        }
-        for target in self.drains_over(&lease.devices) {
+        let (early, drains) = (self.within_minimum_hold(lease), self.drains_over(&lease.devices));
+        self.remind_of_minimum_hold(id);
+        for target in drains.into_iter().filter(|_| !early) {
             self.drain_lease(id, target, &mut Cordoned::default(), out);
         }
         self.soft.dirty = true;
     }
 
-    /// A lease that may be preempted, but not yet: its time is a deadline of the core.
+    /// A lease that may be preempted, but not yet: its time is a deadline of the core. A shield keeps requests off, not
+    /// drains, so that each of the two is a time of its own.
     pub(super) fn remind_of_minimum_hold(&mut self, id: LeaseId) {
         let Some(lease) = self.state.lease(id) else { return };
+        if lease.request.preemptible == Preemptible::Never {
+            return;
+        }
         let held = lease.granted_at.map(|granted| granted.after(lease.request.minimum_hold));
-        let over = held.map(|held| held.max(lease.shielded_until)).filter(|at| *at > self.now());
-        if let Some(at) = over {
+        let over = held.into_iter().chain([lease.shielded_until]);
+        if let Some(at) = over.filter(|at| *at > self.now()).min() {
             self.soft.deadlines.set(at, Deadline::MinimumHold(id));
         }
     }

@@ -6,6 +6,7 @@ use super::Scheduler;
 use crate::{
     id::{DeviceId, LeaseId},
     inventory::Device,
+    keeping,
     lease::{Lease, State as LeaseState},
     notice::Cause,
     order::Lane,
@@ -88,8 +89,9 @@ impl Scheduler {
         let kept = kept.unwrap_or_default();
         let others = devices.into_iter().filter(|id| !kept.contains(id));
         let site = self.site();
-        let lane = self.state.keep_of(lease.id).map_or(Lane::Of(lease.request.priority), |it| it.0);
-        let preemptor = self.preemptor(&site, lane, &lease.request);
+        let lane = self.state.keep_of(lease.id).map(|(lane, _)| lane.clone());
+        let lane = lane.unwrap_or(Lane::Of(lease.request.priority));
+        let preemptor = self.preemptor(&site, &lane, &lease.request);
         for id in kept.iter().copied().chain(others) {
             let Some(device) = self.state.inventory().device(id) else { continue };
             for holder in device.holding.keys().chain(device.closed.keys()) {
@@ -111,7 +113,7 @@ impl Scheduler {
         let lease = self.state.lease(id)?;
         let gone = preemptor.gone_at(id, device);
         let noticed = (self.soft.noticed_for.get(&Cause::Preemption(waiter.id)))
-            .is_some_and(|noticed| noticed.contains(&id));
+            .is_some_and(|noticed| noticed.contains_key(&id));
         let preemption = match lease.state {
             _ if noticed => "was given notice for it",
             LeaseState::Pausing => "has a notice for another",
@@ -142,16 +144,7 @@ impl Scheduler {
         };
         let site = self.site();
         let preemptor = self.preemptor(&site, lane, &lease.request);
-        let mut latest = Time::ZERO;
-        for id in &keep.devices {
-            let Some(device) = site.inventory.device(*id) else { continue };
-            if site.room(*id, device).is_some_and(|room| room.fits(lease.request.ask.share)) {
-                continue;
-            }
-            for holder in device.holding.keys().chain(device.closed.keys()) {
-                latest = latest.max(preemptor.gone_at(*holder, *id));
-            }
-        }
+        let latest = keeping::clear_at(&preemptor, &keep.devices);
         if latest == Time::NEVER {
             waiting.forecast_basis =
                 "a lease on the devices kept for it did not say how long it will hold".to_owned();

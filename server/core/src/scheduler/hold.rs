@@ -18,11 +18,12 @@ impl Scheduler {
         id: LeaseId,
         token: Token,
         holder: Option<&Holder>,
+        out: &mut Output,
     ) -> Result<Answer, Rejection> {
         let lease = self.owned(id, holder)?;
         match lease.state {
             LeaseState::Active | LeaseState::Pausing | LeaseState::Paused => {
-                self.check_token(lease, Some(token))?;
+                self.check_token_or_previous(lease, Some(token))?;
             }
             LeaseState::Queued => return Err(Rejection::LeaseNotActive { lease: id }),
             LeaseState::Reclaiming(reason) | LeaseState::Ended(reason) => {
@@ -32,7 +33,7 @@ impl Scheduler {
         let (state, newest) = (lease.state, lease.token);
         let expiry = self.expiry_from_now(id);
         self.soft.expiries.insert(id, expiry);
-        self.heard_from(id, caller, token);
+        self.heard_from(id, caller, token, out);
         let resumed = (token != newest).then(|| Box::new(self.lease_view_of(id)));
         let notice = self.state.lease(id).and_then(|lease| self.notice_view(lease));
         Ok(Answer::Renewed {
@@ -59,18 +60,20 @@ impl Scheduler {
                 self.leave_queue(id, EndReason::Cancelled, None, rejection, out);
             }
             LeaseState::Active | LeaseState::Pausing => {
-                self.check_token(lease, token)?;
+                self.check_token_or_previous(lease, token)?;
                 self.end_holding(id, EndReason::Released, None, out);
             }
             LeaseState::Paused => {
-                self.check_token(lease, token)?;
+                self.check_token_or_previous(lease, token)?;
                 self.end_paused(id, EndReason::Released, None, out);
-            }
-            LeaseState::Reclaiming(_) => {
-                self.check_token(lease, token)?;
+                // It may have been paused by a loss, which closed parts.
                 self.released_late(id, out);
             }
-            LeaseState::Ended(EndReason::Released) => self.check_token(lease, token)?,
+            LeaseState::Reclaiming(_) => {
+                self.check_token_or_previous(lease, token)?;
+                self.released_late(id, out);
+            }
+            LeaseState::Ended(EndReason::Released) => self.check_token_or_previous(lease, token)?,
             LeaseState::Ended(EndReason::Cancelled) => {}
             LeaseState::Ended(reason) => return Err(Rejection::LeaseEnded { lease: id, reason }),
         }
@@ -91,16 +94,16 @@ impl Scheduler {
         match lease.state {
             LeaseState::Queued => return Err(Rejection::LeaseNotActive { lease: id }),
             LeaseState::Ended(EndReason::Revoked) if newest == Some(notice) => {
-                self.check_token(lease, Some(token))?;
+                check_token(lease, Some(token))?;
             }
             LeaseState::Reclaiming(reason) | LeaseState::Ended(reason) => {
                 return Err(Rejection::LeaseEnded { lease: id, reason });
             }
             LeaseState::Active | LeaseState::Pausing | LeaseState::Paused => {
-                self.check_token(lease, Some(token))?;
+                check_token(lease, Some(token))?;
                 let (current, pauses) = (newest == Some(notice), lease.pauses());
                 let pausing = lease.state == LeaseState::Pausing;
-                self.heard_from(id, caller, token);
+                self.heard_from(id, caller, token, out);
                 if pausing && current && pauses {
                     self.pause(id, None, out);
                 } else if pausing && current {
@@ -125,19 +128,15 @@ impl Scheduler {
         if let LeaseState::Reclaiming(reason) | LeaseState::Ended(reason) = lease.state {
             return Err(Rejection::LeaseEnded { lease: id, reason });
         }
-        self.check_token(lease, Some(token))?;
+        check_token(lease, Some(token))?;
         let standing = lease.notice.as_ref().filter(|standing| standing.id == notice);
         let standing = standing.filter(|_| lease.state == LeaseState::Pausing);
         let standing = standing.ok_or(Rejection::NoticeOver { lease: id })?;
-        let max = self.policy.notice_max;
-        let bound = standing.extends_to(max).ok_or(Rejection::NoticeAtBound { lease: id, max })?;
-        let deadline = standing.deadline.after(extension).min(bound);
-        let causes = standing.causes.clone();
-        self.heard_from(id, caller, token);
-        self.change_notice(
-            Event::NoticeChanged { lease: id, notice, causes, deadline, extended: true },
-            out,
-        );
+        let (over, max) = (self.notice_over(id, standing), self.policy.notice_max);
+        let bound = standing.extends_to(over, max);
+        let bound = bound.ok_or(Rejection::NoticeAtBound { lease: id, max })?;
+        self.heard_from(id, caller, token, out);
+        self.extend_to(id, over.after(extension).min(bound), out);
         Ok(Answer::NoticeExtended(Box::new(self.lease_view_of(id))))
     }
 
@@ -178,7 +177,6 @@ impl Scheduler {
         self.note_preempted(id);
         self.emit(Event::Ended { lease: id, reason, detail }, out);
         self.forget_holding(id);
-        self.forget_expiry(id);
         self.begin_closing(id, out);
         self.soft.dirty = true;
     }
@@ -194,13 +192,19 @@ impl Scheduler {
         self.drop_cause_of(id, out);
         self.unqueue(id);
         self.emit(Event::Ended { lease: id, reason, detail }, out);
-        self.forget_expiry(id);
-        self.soft.unary.remove(&id);
+        self.forget_live(id);
         self.soft.dirty = true;
     }
 
+    /// A lease is over: nothing of what is known of its holder means anything any more.
+    pub(super) fn forget_live(&mut self, id: LeaseId) {
+        self.forget_expiry(id);
+        self.soft.unary.remove(&id);
+        self.soft.adopted.remove(&id);
+    }
+
     /// A holder spoke of its lease: by which way, and whether it knows its newest token (P17).
-    fn heard_from(&mut self, id: LeaseId, caller: Caller, token: Token) {
+    fn heard_from(&mut self, id: LeaseId, caller: Caller, token: Token, out: &mut Output) {
         let Some(lease) = self.state.lease(id) else { return };
         if token == lease.token && lease.previous_token > Token(0) {
             self.soft.adopted.insert(id);
@@ -209,12 +213,12 @@ impl Scheduler {
         match caller {
             Caller::Call(_) => {
                 if self.soft.unary.insert(id) && paused {
-                    self.set_holder_presence(id);
+                    self.set_holder_presence(id, out);
                 }
             }
             Caller::Session(_) => {
                 if self.soft.unary.remove(&id) && paused {
-                    self.set_holder_presence(id);
+                    self.set_holder_presence(id, out);
                 }
             }
         }
@@ -229,13 +233,22 @@ impl Scheduler {
     }
 
     /// The newest token, or after a resume the one before, until the new one is used (P17).
-    fn check_token(&self, lease: &Lease, given: Option<Token>) -> Result<(), Rejection> {
+    fn check_token_or_previous(
+        &self,
+        lease: &Lease,
+        given: Option<Token>,
+    ) -> Result<(), Rejection> {
         let previous = lease.previous_token > Token(0)
             && given == Some(lease.previous_token)
             && !self.soft.adopted.contains(&lease.id);
-        if given == Some(lease.token) || previous {
-            return Ok(());
-        }
-        Err(Rejection::StaleToken { lease: lease.id, given })
+        if previous { Ok(()) } else { check_token(lease, given) }
     }
+}
+
+/// The newest token alone: an answer to a notice is one to what its grant holds.
+fn check_token(lease: &Lease, given: Option<Token>) -> Result<(), Rejection> {
+    if given == Some(lease.token) {
+        return Ok(());
+    }
+    Err(Rejection::StaleToken { lease: lease.id, given })
 }

@@ -1,5 +1,7 @@
 //! Keeping devices for the first of each lane that does not fit, and giving notice for it (P10, P14).
 
+use std::collections::BTreeSet;
+
 use super::Scheduler;
 use crate::{
     deadline::Deadline,
@@ -20,45 +22,98 @@ use crate::{
 impl Scheduler {
     /// A request that was just queued keeps devices if it is the first of its priority.
     pub(super) fn keep_if_first(&mut self, id: LeaseId, out: &mut Output) {
-        let Some(waiter) = self.soft.queue.waiter(id).cloned() else { return };
-        let owner = waiter.key.as_owner();
-        for (key, lane) in [(owner, Lane::Owner), (waiter.key, waiter.lane())] {
-            let blocked = self.soft.queue.bound().is_some_and(|bound| bound < key);
-            if !blocked && self.soft.queue.first_of(lane) == Some(key) {
-                self.keep_for(key, lane, out);
-            }
+        let Some(waiter) = self.soft.queue.waiter(id) else { return };
+        let mut stands = vec![(waiter.key, waiter.lane().clone())];
+        stands.extend(waiter.owner_lane().map(|lane| (waiter.key.as_owner(), lane.clone())));
+        stands.sort_unstable();
+        stands.retain(|(key, lane)| self.is_first(*key, lane));
+        for (key, lane) in &stands {
+            self.keep_for(*key, lane, out);
+        }
+        for (key, lane) in &stands {
+            self.preempt(*key, lane, out);
         }
     }
 
-    /// The first of a lane that does not fit keeps the set it has, or chooses one; whoever may be preempted there for
-    /// it is given notice.
-    pub(super) fn keep_for(&mut self, key: OrderKey, lane: Lane, out: &mut Output) {
-        if let Some(keep) = self.state.keeps().get(&lane) {
-            let other = keep.lease;
-            if other == key.lease {
-                return self.preempt(key, lane, out);
-            }
+    /// Nobody stands before it in its lane, and nobody before it in the order may still come back (P4).
+    fn is_first(&self, key: OrderKey, lane: &Lane) -> bool {
+        let blocked = self.soft.queue.bound().is_some_and(|bound| bound < key);
+        !blocked && self.soft.queue.first_of(lane) == Some(key)
+    }
+
+    /// The first of a lane that does not fit keeps the set it has, or chooses one.
+    pub(super) fn keep_for(&mut self, key: OrderKey, lane: &Lane, out: &mut Output) {
+        let kept = self.state.keeps().get(lane).map(|keep| keep.lease);
+        if kept == Some(key.lease) {
+            return self.keep_better(key, lane, out);
+        }
+        if let Some(other) = kept {
             self.drop_keep(other, DropCause::NotFirst, Time::ZERO, out);
         }
+        let elsewhere = self.state.keep_of(key.lease).is_some();
         // Whoever keeps what its service owns keeps nothing else.
-        match self.state.keep_of(key.lease) {
-            Some(_) if lane != Lane::Owner => return,
-            Some(_) => self.drop_keep(key.lease, DropCause::Better, Time::ZERO, out),
-            None => {}
+        if elsewhere && !lane.is_owner() {
+            return;
         }
         let Some(choice) = self.choose(key, lane) else { return };
+        if choice.stubborn > 0 && lane.is_owner() && self.preempts_elsewhere(key.lease) {
+            return;
+        }
+        if elsewhere {
+            self.drop_keep(key.lease, DropCause::Better, Time::ZERO, out);
+        }
         self.keep(key.lease, lane, choice, out);
-        self.preempt(key, lane, out);
+    }
+
+    /// A set is kept, but somebody there may not be preempted: another set, where nobody is such, is better. An owner
+    /// looks among what it owns first, and then elsewhere, where it stands by its priority.
+    fn keep_better(&mut self, key: OrderKey, lane: &Lane, out: &mut Output) {
+        let Some(lease) = self.state.lease(key.lease) else { return };
+        let (request, kept) = (lease.request.clone(), self.kept_in(lane));
+        let site = self.site();
+        let preemptor = self.preemptor(&site, lane, &request);
+        if !preemptor.may_preempt() || self.awaited(&kept) || preemptor.victims(&kept).is_some() {
+            return;
+        }
+        let better = self.choose(key, lane).filter(|choice| choice.stubborn == 0);
+        let better = better.filter(|choice| choice.devices != kept);
+        if better.is_none() && !(lane.is_owner() && self.preempts_elsewhere(key.lease)) {
+            return;
+        }
+        self.drop_keep(key.lease, DropCause::Better, Time::ZERO, out);
+        if let Some(better) = better {
+            self.keep(key.lease, lane, better, out);
+        }
+    }
+
+    /// Whether an owner could preempt somewhere by its priority, as the first of that.
+    fn preempts_elsewhere(&self, id: LeaseId) -> bool {
+        let Some(waiter) = self.soft.queue.waiter(id) else { return false };
+        let (key, lane) = (waiter.key, waiter.lane());
+        let above = |priority| Class::own(priority) > Class::Background;
+        self.is_first(key, lane)
+            && self.state.lease(id).is_some_and(|lease| above(lease.request.priority))
+            && self.choose(key, lane).is_some_and(|choice| choice.stubborn == 0)
+    }
+
+    fn kept_in(&self, lane: &Lane) -> Box<[DeviceId]> {
+        self.state.keeps().get(lane).map(|keep| keep.devices.clone()).unwrap_or_default()
+    }
+
+    /// A device was not measured yet since the start: what is in the way there is not known.
+    fn awaited(&self, devices: &[DeviceId]) -> bool {
+        let site = self.site();
+        devices.iter().any(|id| site.awaits_first_sample(*id))
     }
 
     /// The devices that a request would keep.
-    fn choose(&self, key: OrderKey, lane: Lane) -> Option<Choice> {
+    fn choose(&self, key: OrderKey, lane: &Lane) -> Option<Choice> {
         let lease = self.state.lease(key.lease)?;
         let barred = |id| lease.keep_barred_until > self.now() && lease.keep_barred.contains(&id);
         let site = self.site();
-        let service = (lane == Lane::Owner).then_some(&lease.request.holder.service);
+        let service = lane.is_owner().then_some(&lease.request.holder.service);
         let preemptor = self.preemptor(&site, lane, &lease.request);
-        keeping::choose(&site, &self.state, &preemptor, &|id, device| {
+        keeping::choose(&preemptor, &|id, device| {
             let mine = service.is_none() || site.owner(id) == service;
             mine && !barred(id)
                 && !device.closed.contains_key(&key.lease)
@@ -69,68 +124,47 @@ impl Scheduler {
     pub(super) fn preemptor<'a>(
         &'a self,
         site: &'a Site<'a>,
-        lane: Lane,
+        lane: &Lane,
         request: &'a Request,
     ) -> Preemptor<'a> {
         let (state, closing) = (&self.state, &self.soft.closing);
-        Preemptor { request, lane, site, state, closing }
+        Preemptor { request, as_owner: lane.is_owner(), site, state, closing }
     }
 
-    fn keep(&mut self, lease: LeaseId, lane: Lane, choice: Choice, out: &mut Output) {
+    fn keep(&mut self, lease: LeaseId, lane: &Lane, choice: Choice, out: &mut Output) {
         self.drop_keeps_on(&choice.devices, lease, out);
         let lapses_at = choice.lapses_at(self.now(), self.policy.keep_max);
-        self.emit(Event::Kept { lease, lane, devices: choice.devices, lapses_at }, out);
+        let (lane, devices) = (lane.clone(), choice.devices);
+        self.emit(Event::Kept { lease, lane, devices, lapses_at }, out);
         self.soft.deadlines.set(lapses_at, Deadline::Keep(lease));
     }
 
     /// Gives notice to whoever has to go, and may, on the devices kept for a request; takes back what is no longer
     /// needed. Nobody is hit while what is closing would serve before the deadline, nor where somebody stays anyway.
-    fn preempt(&mut self, key: OrderKey, lane: Lane, out: &mut Output) {
+    pub(super) fn preempt(&mut self, key: OrderKey, lane: &Lane, out: &mut Output) {
+        let keep = self.state.keeps().get(lane).filter(|keep| keep.lease == key.lease);
+        let Some(kept) = keep.map(|keep| keep.devices.clone()) else { return };
         let Some(request) = self.state.lease(key.lease).map(|lease| lease.request.clone()) else {
             return;
         };
-        if lane != Lane::Owner && Class::own(request.priority) == Class::Background {
+        let site = self.site();
+        let preemptor = self.preemptor(&site, lane, &request);
+        if !preemptor.may_preempt() || self.awaited(&kept) {
             return;
         }
-        let kept = self.state.keeps().get(&lane).map(|keep| keep.devices.clone());
-        let Some(kept) = kept else { return };
-        let site = self.site();
-        let mut victims = self.preemptor(&site, lane, &request).victims(&kept);
-        if victims.is_none()
-            && let Some(better) = self.choose(key, lane).filter(|choice| choice.stubborn == 0)
-            && better.devices != kept
-        {
-            self.drop_keep(key.lease, DropCause::Better, Time::ZERO, out);
-            let devices = better.devices.clone();
-            self.keep(key.lease, lane, better, out);
-            let site = self.site();
-            victims = self.preemptor(&site, lane, &request).victims(&devices);
+        // Those who only may not yet be hit have a deadline of their own for that.
+        let Some(victims) = preemptor.victims(&kept) else {
+            return self.drop_cause_of(key.lease, out);
+        };
+        let cause = Cause::Preemption(key.lease);
+        for id in self.noticed_for(cause).difference(&victims) {
+            self.drop_cause_on(*id, cause, out);
         }
-        let Some(victims) = victims else { return self.remind_of_bars(key, lane, out) };
         if self.served_by_closing(&request, key) {
             return;
         }
-        let cause = Cause::Preemption(key.lease);
-        let noticed = self.soft.noticed_for.get(&cause).cloned().unwrap_or_default();
-        for id in noticed.difference(&victims) {
-            self.drop_cause_on(*id, cause, out);
-        }
         for id in &victims {
             self.give_notice(*id, cause, out);
-        }
-    }
-
-    /// Somebody who may not be preempted is in the way: notices for it are withdrawn, and those who only may not yet
-    /// are looked at again when they may.
-    fn remind_of_bars(&mut self, key: OrderKey, lane: Lane, out: &mut Output) {
-        self.drop_cause_of(key.lease, out);
-        let kept = self.state.keeps().get(&lane).map(|keep| keep.devices.clone());
-        let devices = kept.unwrap_or_default();
-        let known = devices.iter().filter_map(|id| self.state.inventory().device(*id));
-        let holders: Vec<LeaseId> =
-            known.flat_map(|device| device.holding.keys().copied()).collect();
-        for holder in holders {
-            self.remind_of_minimum_hold(holder);
         }
     }
 
@@ -140,13 +174,14 @@ impl Scheduler {
         let in_time = |(device, lease): &&(DeviceId, LeaseId)| {
             self.opens_at(*device, *lease).is_some_and(|at| at <= by)
         };
-        let opening: std::collections::BTreeSet<_> =
-            self.soft.closing.keys().filter(in_time).copied().collect();
+        let opening: BTreeSet<_> = self.soft.closing.keys().filter(in_time).copied().collect();
         if opening.is_empty() {
             return false;
         }
         let site = Site { opening: Some(&opening), ..self.site() };
-        self.place_on(&site, request, key, true).is_some()
+        let own = self.soft.queue.waiter(key.lease).map(|waiter| waiter.key);
+        let mut places = [Some(key), own].into_iter().flatten();
+        places.any(|key| self.place_on(&site, request, key, true).is_some())
     }
 
     /// Whoever takes one device that is kept for another takes the whole set over.
@@ -197,34 +232,51 @@ impl Scheduler {
         if blocked.is_empty() { keep.devices.clone() } else { blocked }
     }
 
-    /// Keeps stand only while leases alone are in the way.
+    /// Keeps stand only while leases alone are in the way; those of an owner, while it owns the devices.
     pub(super) fn drop_blocked_keeps(&mut self, out: &mut Output) {
         let site = self.site();
-        let blocked = |lease: LeaseId, devices: &[DeviceId]| {
-            let Some(lease) = self.state.lease(lease) else { return true };
-            devices.iter().any(|id| !keeping::only_leases_in_the_way(&site, &lease.request, *id))
+        let blocked = |lane: &Lane, keep: &Keep| {
+            let Some(lease) = self.state.lease(keep.lease) else { return true };
+            let waiter = self.soft.queue.waiter(keep.lease);
+            let stands = waiter.is_some_and(|waiter| waiter.owner_lane() == Some(lane));
+            let stands = stands || !lane.is_owner();
+            let stays = |id: DeviceId| {
+                let service = &lease.request.holder.service;
+                let mine = !lane.is_owner() || site.owner(id) == Some(service);
+                mine && (site.awaits_first_sample(id)
+                    || keeping::only_leases_in_the_way(&site, &lease.request, id))
+            };
+            !stands || !keep.devices.iter().all(|id| stays(*id))
         };
-        let dropped: Vec<LeaseId> = (self.state.keeps().values())
-            .filter(|keep| blocked(keep.lease, &keep.devices))
-            .map(|keep| keep.lease)
+        let dropped: Vec<LeaseId> = (self.state.keeps().iter())
+            .filter(|(lane, keep)| blocked(lane, keep))
+            .map(|(_, keep)| keep.lease)
             .collect();
         for lease in dropped {
             self.drop_keep(lease, DropCause::Blocked, Time::ZERO, out);
         }
     }
 
-    /// A keep may lapse, for as long as it may have stood; or a bar to keeping ends.
+    /// A keep may lapse, for as long as it may have stood; not while notices for it stand, or what is closed there is
+    /// about to open. Or a bar to keeping ends.
     pub(super) fn keep_due(&mut self, lease: LeaseId, out: &mut Output) {
-        let now = self.now();
-        let keep_max: Span = self.policy.keep_max;
-        let lapses_at = self.state.keep_of(lease).map(|(_, keep)| keep.lapses_at);
-        match lapses_at {
-            Some(at) if at > now => self.soft.deadlines.set(at, Deadline::Keep(lease)),
-            Some(_) => {
-                let until = now.after(keep_max);
-                self.drop_keep(lease, DropCause::Lapsed, until, out);
-            }
-            None => self.soft.dirty = true,
+        let (now, keep_max): (Time, Span) = (self.now(), self.policy.keep_max);
+        let Some((_, keep)) = self.state.keep_of(lease) else {
+            self.soft.dirty = true;
+            return;
+        };
+        let notices = self.soft.noticed_for.get(&Cause::Preemption(lease)).into_iter().flatten();
+        let notices = notices.filter_map(|(noticed, _)| self.soft.notices.get(noticed).copied());
+        let closed = keep.devices.iter().flat_map(|device| {
+            let parts = self.state.inventory().device(*device).map(|it| it.closed.keys());
+            parts.into_iter().flatten().filter_map(|part| self.opens_at(*device, *part))
+        });
+        let ends = notices.chain(closed).max().unwrap_or(Time::ZERO);
+        let lapses_at = keep.lapses_at.max(ends);
+        if lapses_at > now {
+            self.soft.deadlines.set(lapses_at, Deadline::Keep(lease));
+        } else {
+            self.drop_keep(lease, DropCause::Lapsed, now.after(keep_max), out);
         }
     }
 }

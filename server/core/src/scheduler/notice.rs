@@ -1,12 +1,14 @@
 //! Notices: given, changed, withdrawn and over (P14).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::Scheduler;
 use crate::{
     deadline::Deadline,
     event::Event,
     id::{LeaseId, NoticeId},
     lease::{EndReason, Lease, State as LeaseState},
-    notice::{CAUSES_MAX, Cause, Target},
+    notice::{CAUSES_MAX, Cause, Notice, Target},
     output::Output,
     time::Time,
     view::{CauseView, NoticeView},
@@ -16,12 +18,12 @@ impl Scheduler {
     /// Gives a lease notice for a cause, or adds the cause to its notice.
     pub(super) fn give_notice(&mut self, id: LeaseId, cause: Cause, out: &mut Output) {
         let Some(lease) = self.state.lease(id) else { return };
-        let deadline = self.now().after(self.policy.notice);
+        let over = self.now().after(self.policy.notice);
         match (lease.state, &lease.notice) {
             (LeaseState::Active, _) => {
                 let notice = NoticeId(self.state.last_notice().0.saturating_add(1));
                 let causes = vec![cause];
-                self.emit(Event::Noticed { lease: id, notice, causes, deadline }, out);
+                self.emit(Event::Noticed { lease: id, notice, causes, deadline: over }, out);
             }
             (LeaseState::Pausing, Some(notice)) => {
                 if notice.causes.contains(&cause) || notice.causes.len() >= CAUSES_MAX {
@@ -30,30 +32,49 @@ impl Scheduler {
                 let mut causes = notice.causes.clone();
                 causes.push(cause);
                 causes.sort_unstable();
-                let (deadline, extended) = (notice.deadline.min(deadline), notice.extended);
-                let notice = notice.id;
+                let deadline = self.notice_over(id, notice).min(over);
+                let (notice, extended) = (notice.id, notice.extended);
                 let event = Event::NoticeChanged { lease: id, notice, causes, deadline, extended };
                 self.emit(event, out);
             }
             _ => return,
         }
-        self.soft.noticed_for.entry(cause).or_default().insert(id);
+        self.soft.noticed_for.entry(cause).or_default().insert(id, over);
         self.rearm_notice(id);
         self.tell(id, out);
     }
 
-    /// Changes a standing notice.
-    pub(super) fn change_notice(&mut self, event: Event, out: &mut Output) {
-        let Event::NoticeChanged { lease, .. } = &event else { return };
-        let lease = *lease;
-        self.emit(event, out);
-        self.rearm_notice(lease);
+    /// When a standing notice is over.
+    pub(super) fn notice_over(&self, id: LeaseId, notice: &Notice) -> Time {
+        self.soft.notices.get(&id).copied().unwrap_or(notice.deadline)
+    }
+
+    /// The holder has its extension: no cause takes the devices before.
+    pub(super) fn extend_to(&mut self, id: LeaseId, deadline: Time, out: &mut Output) {
+        let Some(notice) = self.state.lease(id).and_then(|lease| lease.notice.as_ref()) else {
+            return;
+        };
+        let (notice, causes) = (notice.id, notice.causes.clone());
+        for cause in &causes {
+            let noticed = self.soft.noticed_for.get_mut(cause);
+            if let Some(over) = noticed.and_then(|noticed| noticed.get_mut(&id)) {
+                *over = deadline.max(*over);
+            }
+        }
+        let extended = true;
+        self.emit(Event::NoticeChanged { lease: id, notice, causes, deadline, extended }, out);
+        self.rearm_notice(id);
+    }
+
+    /// The leases that have notice for a cause.
+    pub(super) fn noticed_for(&self, cause: Cause) -> BTreeSet<LeaseId> {
+        let noticed = self.soft.noticed_for.get(&cause);
+        noticed.into_iter().flat_map(BTreeMap::keys).copied().collect()
     }
 
     /// A cause is gone: notices that have no other are withdrawn, and their holders go on.
     pub(super) fn drop_cause(&mut self, cause: Cause, out: &mut Output) {
-        let noticed = self.soft.noticed_for.remove(&cause).unwrap_or_default();
-        for id in noticed {
+        for id in self.noticed_for(cause) {
             self.drop_cause_on(id, cause, out);
         }
     }
@@ -63,14 +84,9 @@ impl Scheduler {
         self.drop_cause(Cause::Preemption(request), out);
     }
 
-    /// One notice loses one cause.
+    /// One notice loses one cause. Its deadline is then the earliest of those that are left.
     pub(super) fn drop_cause_on(&mut self, id: LeaseId, cause: Cause, out: &mut Output) {
-        if let Some(noticed) = self.soft.noticed_for.get_mut(&cause) {
-            noticed.remove(&id);
-            if noticed.is_empty() {
-                self.soft.noticed_for.remove(&cause);
-            }
-        }
+        self.unbook_cause(id, cause);
         let Some(lease) = self.state.lease(id) else { return };
         let Some(notice) = lease.notice.as_ref().filter(|_| lease.state == LeaseState::Pausing)
         else {
@@ -81,15 +97,28 @@ impl Scheduler {
         if causes.len() == notice.causes.len() {
             return;
         }
-        let (notice, deadline, extended) = (notice.id, notice.deadline, notice.extended);
+        let (over, extended) = (self.notice_over(id, notice), notice.extended);
+        let notice = notice.id;
         if causes.is_empty() {
             self.emit(Event::NoticeWithdrawn { lease: id, notice }, out);
             self.forget_notice(id);
         } else {
+            let left = causes.iter().filter_map(|it| self.soft.noticed_for.get(it)?.get(&id));
+            let deadline = left.min().copied().unwrap_or(over).max(over);
             self.emit(Event::NoticeChanged { lease: id, notice, causes, deadline, extended }, out);
+            self.rearm_notice(id);
         }
         self.soft.dirty = true;
         self.tell(id, out);
+    }
+
+    fn unbook_cause(&mut self, id: LeaseId, cause: Cause) {
+        if let Some(noticed) = self.soft.noticed_for.get_mut(&cause) {
+            noticed.remove(&id);
+            if noticed.is_empty() {
+                self.soft.noticed_for.remove(&cause);
+            }
+        }
     }
 
     /// Arms the deadline of a standing notice, as the state says it.
@@ -112,12 +141,7 @@ impl Scheduler {
         let causes = self.state.lease(id).and_then(|lease| lease.notice.as_ref());
         let causes = causes.map(|notice| notice.causes.clone()).unwrap_or_default();
         for cause in causes {
-            if let Some(noticed) = self.soft.noticed_for.get_mut(&cause) {
-                noticed.remove(&id);
-                if noticed.is_empty() {
-                    self.soft.noticed_for.remove(&cause);
-                }
-            }
+            self.unbook_cause(id, cause);
         }
     }
 
@@ -155,13 +179,13 @@ impl Scheduler {
     /// The standing notice of a lease as its holder sees it.
     pub(super) fn notice_view(&self, lease: &Lease) -> Option<NoticeView> {
         let notice = lease.notice.as_ref().filter(|_| lease.state == LeaseState::Pausing)?;
-        let deadline = self.soft.notices.get(&lease.id).copied().unwrap_or(notice.deadline);
-        let extends_to = notice.extends_to(self.policy.notice_max);
+        let over = self.notice_over(lease.id, notice);
+        let extends_to = notice.extends_to(over, self.policy.notice_max);
         Some(NoticeView {
             id: notice.id,
-            remaining: deadline.since(self.now()),
+            remaining: over.since(self.now()),
             causes: notice.causes.iter().filter_map(|cause| self.cause_view(*cause)).collect(),
-            extension_max: extends_to.map(|bound| bound.since(notice.deadline)),
+            extension_max: extends_to.map(|bound| bound.since(over)),
         })
     }
 

@@ -60,12 +60,15 @@ impl Scheduler {
         }
     }
 
-    /// Books anew whether the holder of a paused lease is there.
-    pub(super) fn set_holder_presence(&mut self, id: LeaseId) {
+    /// Books anew whether the holder of a paused lease is there. Nothing is kept for one that is away.
+    pub(super) fn set_holder_presence(&mut self, id: LeaseId, out: &mut Output) {
         let presence = self.holder_presence(id);
         self.soft.queue.change(id, |waiter| waiter.presence = presence);
         self.soft.deadlines.clear(Deadline::Away(id));
         self.soft.dirty = true;
+        if !presence.there() {
+            self.drop_keep(id, DropCause::Away, Time::ZERO, out);
+        }
     }
 
     /// A holder's session came or went: its paused leases stand in the order, or are skipped.
@@ -75,26 +78,21 @@ impl Scheduler {
             .map(|lease| lease.id)
             .collect();
         for id in paused {
-            self.set_holder_presence(id);
-            let there = self.soft.queue.waiter(id).is_some_and(|waiter| waiter.presence.there());
-            if !there {
-                self.drop_keep(id, DropCause::Away, Time::ZERO, out);
-            }
+            self.set_holder_presence(id, out);
         }
     }
 
-    /// A lease holds nothing any more: no notice, no minimum hold, no token before.
+    /// A lease holds nothing any more: no notice, no minimum hold.
     pub(super) fn forget_holding(&mut self, id: LeaseId) {
         self.forget_notice(id);
         self.soft.deadlines.clear(Deadline::MinimumHold(id));
-        self.soft.adopted.remove(&id);
         if self.state.lease(id).is_none_or(|lease| !lease.state.live()) {
-            self.soft.unary.remove(&id);
+            self.forget_live(id);
         }
         let Some(lease) = self.state.lease(id) else { return };
         let (devices, share) = (lease.devices.clone(), lease.request.ask.share);
         for device in devices {
-            self.forget_seen(device, id, share);
+            self.forget_seen(device, share);
         }
     }
 }

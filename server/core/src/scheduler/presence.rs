@@ -90,7 +90,7 @@ impl Scheduler {
             return self.soft.deadlines.set(until, Deadline::Away(id));
         }
         if self.state.lease(id).is_some_and(|lease| lease.state == LeaseState::Paused) {
-            return self.set_holder_presence(id);
+            return self.set_holder_presence(id, out);
         }
         let detail =
             Some(Arc::from("its caller went away and did not come back within the session grace"));
@@ -135,8 +135,7 @@ impl Scheduler {
         self.drop_cause_of(id, out);
         let waiter = self.unqueue(id);
         self.emit(Event::Ended { lease: id, reason, detail }, out);
-        self.forget_expiry(id);
-        self.soft.unary.remove(&id);
+        self.forget_live(id);
         // The next of its priority may be the first now, and what was kept for it is free.
         self.soft.dirty = true;
         match waiter {

@@ -104,7 +104,7 @@ impl Scheduler {
             return;
         }
         self.emit(Event::Ended { lease: id, reason, detail: None }, out);
-        self.soft.unary.remove(&id);
+        self.forget_live(id);
         self.tell(id, out);
     }
 }

@@ -99,11 +99,12 @@ impl Scheduler {
     fn rearm_standing_notice(&mut self, id: LeaseId) {
         let notice = self.state.lease(id).and_then(|lease| lease.notice.clone());
         let Some(notice) = notice else { return };
-        for cause in &notice.causes {
-            self.soft.noticed_for.entry(*cause).or_default().insert(id);
-        }
         let whole = notice.deadline.since(notice.given_at);
-        self.arm_notice(id, notice.deadline.max(self.now().after(whole)));
+        let over = notice.deadline.max(self.now().after(whole));
+        for cause in &notice.causes {
+            self.soft.noticed_for.entry(*cause).or_default().insert(id, over);
+        }
+        self.arm_notice(id, over);
     }
 
     fn expect(&mut self, id: LeaseId) {
@@ -132,12 +133,15 @@ impl Scheduler {
         }
     }
 
-    /// Trees of unclean ends may have outlived the lock delay before the restart; the first pass tells.
+    /// Trees of unclean ends, and of leases paused by a loss, may have outlived the lock delay before the restart; the first pass tells.
     fn rearm_lingering(&mut self) {
         let unclean = |state: LeaseState| {
             matches!(
                 state,
-                LeaseState::Ended(EndReason::Expired | EndReason::Revoked | EndReason::DeviceLost)
+                LeaseState::Paused
+                    | LeaseState::Ended(
+                        EndReason::Expired | EndReason::Revoked | EndReason::DeviceLost
+                    )
             )
         };
         let ended: Vec<(LeaseId, Box<[DeviceId]>)> = (self.state.leases().values())

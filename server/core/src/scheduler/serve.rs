@@ -1,5 +1,5 @@
 //! Serving the queue: grants in order, and devices kept for those whose turn it is but who do not fit (P10). What is
-//! kept is in `keep`, whom it hits in `preempt`.
+//! kept, and whom it hits, is in `keep`.
 
 use super::{Scheduler, reply};
 use crate::{
@@ -15,40 +15,56 @@ use crate::{
 };
 
 impl Scheduler {
-    /// Goes through the order once: what fits is granted; the first of each priority that does not keeps devices.
+    /// Goes through the order: what fits is granted, the first of each lane that does not keeps devices, and then
+    /// those in the way of these are given notice.
     ///
-    /// What is free only shrinks on the way, so that of waiters who ask for the same only the first has to be tried.
+    /// What is free only shrinks on the way, so that of waiters who ask for the same only the first has to be tried. Who
+    /// stands in the order twice may give up what it kept at its first place by a grant at its second: then others may
+    /// fit there, and the order is gone through again.
     pub(super) fn serve(&mut self, out: &mut Output) {
-        self.soft.dirty = false;
-        if self.soft.queue.is_empty() {
-            return;
+        loop {
+            self.soft.dirty = false;
+            if self.soft.queue.is_empty() {
+                return;
+            }
+            self.drop_blocked_keeps(out);
+            if let Some(firsts) = self.serve_in_order(out) {
+                for (key, lane) in &firsts {
+                    self.preempt(*key, lane, out);
+                }
+                break;
+            }
         }
-        self.drop_blocked_keeps(out);
+        // Grants, keeps and notices of this pass were all seen by it.
+        self.soft.dirty = false;
+    }
+
+    /// Answers the first of each lane that does not fit; `None`: one of them was granted after all, at its other place.
+    fn serve_in_order(&mut self, out: &mut Output) -> Option<Vec<(OrderKey, Lane)>> {
         let bound = self.soft.queue.bound();
         let mut heads = self.soft.queue.shape_heads();
-        let mut first_seen: Vec<Lane> = Vec::new();
+        let mut firsts: Vec<(OrderKey, Lane)> = Vec::new();
         while let Some((key, shape)) = heads.pop_first() {
             if bound.is_some_and(|bound| bound < key) {
                 break;
             }
-            if self.try_grant(key, out) {
+            let waiter = self.soft.queue.waiter(key.lease);
+            let Some(lane) = waiter.and_then(|waiter| waiter.lane_at(key)).cloned() else {
+                // It was granted at its other place.
                 heads.extend(self.soft.queue.first_of_shape(shape).map(|next| (next, shape)));
                 continue;
-            }
-            let lane = self.lane_of(key);
-            if let Some(lane) = lane.filter(|lane| !first_seen.contains(lane)) {
-                first_seen.push(lane);
-                self.keep_for(key, lane, out);
+            };
+            if self.try_grant(key, out) {
+                if firsts.iter().any(|(first, _)| first.lease == key.lease) {
+                    return None;
+                }
+                heads.extend(self.soft.queue.first_of_shape(shape).map(|next| (next, shape)));
+            } else if !firsts.iter().any(|(_, other)| *other == lane) {
+                self.keep_for(key, &lane, out);
+                firsts.push((key, lane));
             }
         }
-        // Grants and keeps of this pass were all seen by it.
-        self.soft.dirty = false;
-    }
-
-    /// The lane in which a waiter stands at this place.
-    fn lane_of(&self, key: OrderKey) -> Option<Lane> {
-        let waiter = self.soft.queue.waiter(key.lease)?;
-        Some(if key.class() == Class::Owner { Lane::Owner } else { waiter.lane() })
+        Some(firsts)
     }
 
     /// Grants a waiter if it fits.
@@ -153,7 +169,7 @@ impl Scheduler {
     /// The place in the order as which a request keeps devices.
     fn place_kept(&self, lease: LeaseId) -> Option<OrderKey> {
         let key = self.soft.queue.waiter(lease)?.key;
-        let owner = self.state.keep_of(lease).is_some_and(|(lane, _)| lane == Lane::Owner);
+        let owner = self.state.keep_of(lease).is_some_and(|(lane, _)| lane.is_owner());
         Some(if owner { key.as_owner() } else { key })
     }
 

@@ -147,7 +147,8 @@ impl Scheduler {
             ended_at: lease.ended_at,
             detail: lease.detail.clone(),
             remaining: self.remaining(lease),
-            queue_position: waiter.map_or(0, |waiter| self.soft.queue.position(waiter.key) as u64),
+            queue_position: waiter
+                .map_or(0, |waiter| self.soft.queue.position(waiter.first_key()) as u64),
             notice: self.notice_view(lease),
             preemptions: lease.preemptions,
             pause_took: lease.pause_took,

@@ -9,7 +9,7 @@ use crate::{
     id::LeaseId,
     lease::{EndReason, State as LeaseState},
     output::{Output, Rejection},
-    queue::NewWaiter,
+    queue::{NewWaiter, Waiter},
     request::Request,
 };
 
@@ -83,7 +83,8 @@ impl Scheduler {
     /// A waiter's service may own devices enough for it now, or no longer.
     fn stand_as_owner(&mut self, id: LeaseId, request: &Request) {
         let owner = self.owns_enough(request);
-        if self.soft.queue.waiter(id).is_none_or(|waiter| waiter.is_owner() == owner) {
+        let stands = |waiter: &Waiter| waiter.owner_lane().is_some();
+        if self.soft.queue.waiter(id).is_none_or(|waiter| stands(waiter) == owner) {
             return;
         }
         if let Some(waiter) = self.soft.queue.remove(request, id) {

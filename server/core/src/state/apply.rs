@@ -49,7 +49,7 @@ impl State {
             Event::Kept { lease, lane, devices, lapses_at } => self.kept(
                 at,
                 *lease,
-                *lane,
+                lane.clone(),
                 Keep { lease: *lease, devices: devices.clone(), lapses_at: *lapses_at },
             ),
             Event::KeepDropped { lease, cause, barred_until, barred } => {
@@ -169,6 +169,8 @@ impl State {
         (lease.token, lease.granted_at, lease.devices) = (token, Some(at.time), devices.into());
         lease.first_granted_at.get_or_insert(at.time);
         (lease.granted_class, lease.basis) = (class, Some(basis));
+        // What it was paused for is over.
+        lease.detail = None;
         let share = lease.request.ask.share;
         self.last_token = token;
         for device in devices {
@@ -187,7 +189,7 @@ impl State {
             device.kept_for = Some(id);
         }
         match self.keeps.insert(lane, keep) {
-            Some(other) => Err(format!("lease {} keeps devices in lane {lane:?}", other.lease)),
+            Some(other) => Err(format!("lease {} keeps devices in the lane of {id}", other.lease)),
             None => Ok(()),
         }
     }
@@ -333,7 +335,7 @@ impl State {
     }
 
     fn drop_keep_of(&mut self, id: LeaseId) {
-        let Some((lane, _)) = self.keep_of(id) else { return };
+        let Some(lane) = self.keep_of(id).map(|(lane, _)| lane.clone()) else { return };
         for device in self.keeps.remove(&lane).map(|keep| keep.devices).unwrap_or_default() {
             if let Some(device) = self.inventory.device_mut(device) {
                 device.kept_for = None;

@@ -1,6 +1,8 @@
 //! A story: a world, and names for what it talks about.
 
+mod machine;
 mod moves;
+mod operate;
 mod tell;
 mod words;
 
@@ -41,17 +43,25 @@ impl Story {
 
     /// Runs one command and answers what came of it.
     ///
-    /// node NAME [devices=2] [memory=24GiB] [slots=4] [model=M] [reserve=1GiB] [cpu=64000] [hostmem=256GiB] [label=k:v]
-    /// [boot=boot-1]
-    /// · renode NODE [cpu=] [label=k:v] · change DEVICE [memory=] [slots=] · policy KEY=VALUE
-    /// · acquire NAME [service= holder= id= name= devices= memory= slots= exclusive priority= ttl= wait= expect= life=
-    ///   models= allow= deny= nodes= notnodes= prefer= same-node cpu= hostmem= label= caller=]
-    /// · renew NAME [token=] [holder=S/H] · release NAME [token=|none] [holder=S/H] · revoke NAME [why=]
-    /// · gone CALLER · session SERVICE/HOLDER as CALLER
-    /// · pass SPAN · stall SPAN · restart · snapshot · import SPAN [lost=BATCHES|all] · open DEVICE [why=]
+    /// The world: node NAME [devices=2] [memory=24GiB] [slots=4] [model=M] [reserve=1GiB] [cpu=64000] [hostmem=256GiB]
+    /// [label=k:v] [boot=boot-1] [real] · renode NODE [cpu=] [label=k:v] [model=M] · change DEVICE [memory=] [slots=]
+    /// · policy KEY=VALUE … · own SERVICE [devices=] [models=] [nodes=]
+    /// · pass SPAN · stall SPAN · tick · restart · snapshot · import SPAN [lost=BATCHES|all] · show
     /// · lose DEVICE · find DEVICE · forget DEVICE · reboot NODE · silent NODE · heard NODE · foreign DEVICE SIZE
-    /// · unmeasured DEVICE · uses LEASE DEVICE SIZE · impostor NODE DEVICE · show
+    /// · unmeasured DEVICE · uses LEASE DEVICE SIZE · impostor NODE DEVICE
     /// · rename NODE NAME [boot=] · carry DEVICE NODE · observe NODE
+    ///
+    /// Holders: acquire NAME [service= holder= id= name= devices= memory= slots= exclusive priority= ttl= wait= expect=
+    /// life= models= allow= deny= nodes= notnodes= prefer= same-node cpu= hostmem= label= preemptible= hold= pid= caller=]
+    /// · renew NAME [token=] [holder=S/H] [caller=] · release NAME [token=|none] [holder=S/H] [caller=]
+    /// · acknowledge NAME [notice=] [token=] [holder=S/H] [caller=] · extend NAME by=SPAN [notice=] [token=] [caller=]
+    /// · gone CALLER · session SERVICE/HOLDER as CALLER
+    ///
+    /// Operators: revoke NAME [why=] · open DEVICE [why=] · cordon TARGET · drain TARGET · uncordon TARGET
+    /// · explain NAME · processes DEVICE
+    ///
+    /// Nodes with a driver, told of by the next `sample NODE` or as time passes: process DEVICE SIZE pid=PID [root=PID]
+    /// · exit PID · unexplained DEVICE SIZE · unattributed DEVICE [off] · sums NODE [off]
     pub(crate) fn command(&mut self, line: &str) {
         let words = Words { words: line.split_whitespace().collect() };
         match words.word(0) {
@@ -76,7 +86,12 @@ impl Story {
             "renode" => self.renode(&words),
             "policy" => self.policy(&words),
             "acquire" => self.acquire(&words),
-            "renew" | "release" | "revoke" => self.hold(&words),
+            "renew" | "release" | "revoke" | "acknowledge" | "extend" => self.hold(&words),
+            "cordon" | "drain" | "uncordon" => self.cordon(&words),
+            "own" => self.own(&words),
+            "explain" => self.explain(&words),
+            "process" | "exit" | "unexplained" | "unattributed" | "sums" | "sample"
+            | "processes" => self.machine(&words),
             "gone" | "session" => self.caller(&words),
             "pass" => {
                 let seen = self.world.pass(span(words.word(1)));
@@ -122,15 +137,6 @@ impl Story {
         self.started();
     }
 
-    pub(crate) fn open(&mut self, words: &Words<'_>) {
-        let (uuid, detail) = (words.word(1), words.value("why").unwrap_or(""));
-        let ticket = Ticket(self.world.number());
-        self.tickets.insert(ticket, format!("open {uuid}"));
-        let input = Input::OpenDevice { ticket, uuid: uuid.into(), detail: Arc::from(detail) };
-        let seen = self.world.feed(input);
-        self.tell(seen);
-    }
-
     pub(crate) fn node(&mut self, words: &Words<'_>) {
         let name = words.word(1);
         let memory = bytes(words.value("memory").unwrap_or("24GiB"));
@@ -142,6 +148,7 @@ impl Story {
         for device in &mut devices {
             let facts = Arc::make_mut(&mut device.facts);
             facts.memory_reserve_bytes = words.value("reserve").map_or(0, bytes);
+            facts.answers_at_once = !words.has("real");
         }
         let mut node = world::node(name, devices);
         let facts = Arc::make_mut(&mut node.facts);
@@ -169,6 +176,11 @@ impl Story {
         let facts = Arc::make_mut(&mut self.node_model(words.word(1)).facts);
         facts.host_cpu_millis = words.number("cpu").unwrap_or(facts.host_cpu_millis);
         facts.labels = labels(words);
+        if let Some(model) = words.value("model") {
+            for device in &mut self.node_model(words.word(1)).devices {
+                Arc::make_mut(&mut device.facts).model = model.into();
+            }
+        }
         let seen = self.world.observe(words.word(1));
         self.tell(seen);
     }
@@ -186,30 +198,12 @@ impl Story {
         self.tell(seen);
     }
 
-    pub(crate) fn policy(&mut self, words: &Words<'_>) {
-        let policy = &mut self.world.policy;
-        for (key, target) in [
-            ("lock_delay", &mut policy.lock_delay),
-            ("session_grace", &mut policy.session_grace),
-            ("keep_max", &mut policy.keep_max),
-            ("aging_step", &mut policy.aging_step),
-        ] {
-            if let Some(value) = words.value(key) {
-                *target = span(value);
-            }
-        }
-        if let Some(max) = words.number("queued_max") {
-            policy.queued_max = usize::try_from(max).expect("a small bound");
-        }
-        if words.has("grant_unmeasured") {
-            policy.grant_unmeasured = true;
-        }
-        self.world.restart(Span::ZERO);
-    }
-
     pub(crate) fn acquire(&mut self, words: &Words<'_>) {
         let alias = words.word(1);
         let request = request(alias, words);
+        if let Some(process) = request.process {
+            self.started_process(process.pid);
+        }
         let caller = match words.value("caller") {
             Some(name) => self.known_caller(name),
             None => self.known_caller(alias),
@@ -243,12 +237,16 @@ impl Story {
         }
     }
 
-    pub(crate) fn hold(&mut self, words: &Words<'_>) {
-        let alias = words.word(1);
-        let lease = match self.leases.get(alias) {
+    pub(crate) fn lease(&self, alias: &str) -> LeaseId {
+        match self.leases.get(alias) {
             Some(lease) => *lease,
             None => LeaseId(alias.parse().expect("a lease's name or number")),
-        };
+        }
+    }
+
+    pub(crate) fn hold(&mut self, words: &Words<'_>) {
+        let alias = words.word(1);
+        let lease = self.lease(alias);
         let own = self.world.scheduler.state().lease(lease).map_or(Token(0), |lease| lease.token);
         let token = words.number("token").map_or(own, Token);
         let holder = words.value("holder").map(holder);
@@ -257,6 +255,15 @@ impl Story {
         self.tickets.insert(ticket, format!("{} {alias}", words.word(0)));
         let input = match words.word(0) {
             "renew" => Input::Renew { caller, ticket, lease, token, holder },
+            "acknowledge" => {
+                let notice = self.notice(lease, words);
+                Input::Acknowledge { caller, ticket, lease, token, notice, holder }
+            }
+            "extend" => {
+                let notice = self.notice(lease, words);
+                let extension = span(words.value("by").expect("by how much"));
+                Input::ExtendNotice { caller, ticket, lease, token, notice, extension, holder }
+            }
             "release" => {
                 let token = (!words.has("none")).then_some(token);
                 Input::Release { caller, ticket, lease, token, holder }

@@ -74,22 +74,10 @@ impl Story {
                 format!("device {} recovered", self.uuids(&[*device]))
             }
             Event::Requested { lease, .. } => format!("{} requested", self.name(*lease)),
-            Event::Noticed { lease, notice, causes, deadline } => format!(
-                "{} has notice {notice} until {deadline}: {}",
-                self.name(*lease),
-                self.causes(causes)
-            ),
-            Event::NoticeChanged { lease, notice, causes, deadline, .. } => format!(
-                "{} has notice {notice} until {deadline} now: {}",
-                self.name(*lease),
-                self.causes(causes)
-            ),
-            Event::NoticeWithdrawn { lease, notice } => {
-                format!("{} has notice {notice} withdrawn", self.name(*lease))
-            }
-            Event::Paused { lease, lost } => {
-                format!("{} paused{}", self.name(*lease), in_words(lost.as_deref()))
-            }
+            Event::Noticed { .. }
+            | Event::NoticeChanged { .. }
+            | Event::NoticeWithdrawn { .. }
+            | Event::Paused { .. } => self.notice_event(event),
             Event::Cordoned { target, drain, .. } => {
                 let what = if *drain { "drained" } else { "cordoned" };
                 format!("{} {what}", self.target(*target))
@@ -130,6 +118,28 @@ impl Story {
                 let (device, cause) = (self.uuids(&[*device]), open_cause(*cause));
                 format!("{device} opened: {cause}{}", in_words(detail.as_deref()))
             }
+        }
+    }
+
+    fn notice_event(&self, event: &Event) -> String {
+        match event {
+            Event::Noticed { lease, notice, causes, deadline } => format!(
+                "{} has notice {notice} until {deadline}: {}",
+                self.name(*lease),
+                self.causes(causes)
+            ),
+            Event::NoticeChanged { lease, notice, causes, deadline, .. } => format!(
+                "{} has notice {notice} until {deadline} now: {}",
+                self.name(*lease),
+                self.causes(causes)
+            ),
+            Event::NoticeWithdrawn { lease, notice } => {
+                format!("{} has notice {notice} withdrawn", self.name(*lease))
+            }
+            Event::Paused { lease, lost } => {
+                format!("{} paused{}", self.name(*lease), in_words(lost.as_deref()))
+            }
+            _ => unreachable!("it is no event of a notice"),
         }
     }
 
@@ -235,7 +245,7 @@ impl Story {
         let list = |names: &[DeviceName]| {
             names.iter().map(|name| name.facts.uuid.to_string()).collect::<Vec<_>>().join(" ")
         };
-        if view.state == LeaseState::Queued {
+        if view.state.waits() {
             let _ = write!(line, " at {}", view.queue_position);
         }
         for (what, devices) in
@@ -272,6 +282,10 @@ impl Story {
                 format!("{devices} devices are closed for {remaining}")
             }
             Rejection::DeviceNotFound { uuid } => format!("no device {uuid}"),
+            Rejection::NoticeOver { .. } => "that notice is over".to_owned(),
+            Rejection::NoticeAtBound { max, .. } => {
+                format!("the notice is as long as it may be, at most {max}")
+            }
             Rejection::RequestIdTaken { lease } => format!("request id is {}'s", self.name(*lease)),
             Rejection::RequestIdReused { lease } => {
                 format!("request id made {}", self.name(*lease))
@@ -294,8 +308,18 @@ impl Story {
                 .map_or_else(String::new, |lease| format!(", kept for {}", self.name(lease)));
             let closed =
                 view.closed_remaining.map_or_else(String::new, |span| format!(" for {span}"));
+            let foreign = view.memory_foreign_bytes.filter(|bytes| *bytes > 0);
+            let foreign =
+                foreign.map_or_else(String::new, |bytes| format!(", {}MiB foreign", bytes >> 20));
+            let closing: Vec<String> =
+                device.closed.keys().map(|lease| self.name(*lease)).collect();
+            let closing = if closing.is_empty() {
+                String::new()
+            } else {
+                format!(", closed after {}", closing.join(" "))
+            };
             lines.push(format!(
-                "{}: {:?}{closed}, {free} free, {} slots used{kept}",
+                "{}: {:?}{closed}, {free} free{foreign}, {} slots used{closing}{kept}",
                 device.facts.uuid, view.condition, device.slots_used
             ));
         }

@@ -1,0 +1,66 @@
+//! Nodes with a driver in a story: their processes, what the driver tells of them, and when.
+
+use super::{
+    Story,
+    words::{Words, bytes, node_of},
+};
+
+impl Story {
+    pub(super) fn machine(&mut self, words: &Words<'_>) {
+        let target = words.word(1);
+        match words.word(0) {
+            "process" => self.process(words),
+            "exit" => self.exit(target.parse().expect("a process id")),
+            "unexplained" => self.model(target).unexplained_bytes = bytes(words.word(2)),
+            "unattributed" => self.model(target).unattributed = !words.has("off"),
+            "sums" => self.node_model(target).sums_only = !words.has("off"),
+            "sample" => {
+                let seen = self.world.sample(target);
+                self.tell(seen);
+            }
+            _ => self.processes(target),
+        }
+    }
+
+    /// A declared process lives, be it that it uses no device yet.
+    pub(super) fn started_process(&mut self, pid: u32) {
+        for node in self.world.nodes.values_mut() {
+            if node.devices.iter().any(|device| !device.facts.answers_at_once) {
+                node.alive.insert(pid);
+            }
+        }
+    }
+
+    fn process(&mut self, words: &Words<'_>) {
+        let (uuid, used) = (words.word(1), bytes(words.word(2)));
+        let id = |key| words.number(key).map(|pid| u32::try_from(pid).expect("a process id"));
+        let (pid, root) = (id("pid").expect("a process has an id"), id("root"));
+        let device = self.model(uuid);
+        device.processes.retain(|(other, _, _)| *other != pid);
+        device.processes.push((pid, root, used));
+        self.node_model(&node_of(uuid)).alive.extend(root);
+    }
+
+    /// A process is gone from every device. Its tree lives on while anything of it uses one.
+    fn exit(&mut self, pid: u32) {
+        for node in self.world.nodes.values_mut() {
+            for device in &mut node.devices {
+                device.processes.retain(|(other, _, _)| *other != pid);
+            }
+            let mut all = node.devices.iter().flat_map(|device| device.processes.iter());
+            if !all.any(|(_, root, _)| *root == Some(pid)) {
+                node.alive.remove(&pid);
+            }
+        }
+    }
+
+    fn processes(&mut self, uuid: &str) {
+        let id = self.world.scheduler.state().inventory().device_with(uuid);
+        let seen = id.map(|id| self.world.scheduler.processes(id)).unwrap_or_default();
+        for used in seen {
+            let whose = used.lease.map_or_else(|| "foreign".to_owned(), |lease| self.name(lease));
+            let (pid, mib) = (used.process.pid, used.bytes >> 20);
+            self.say(&format!("  process {pid} uses {mib}MiB: {whose}"));
+        }
+    }
+}

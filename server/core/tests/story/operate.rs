@@ -1,0 +1,127 @@
+//! What operators do in a story: policies, owners, cordons, explanations.
+
+use std::sync::Arc;
+
+use gpulease_core::{
+    id::{LeaseId, NoticeId, Ticket},
+    input::{Input, TargetName},
+    policy::Owner,
+    time::Span,
+    view::{Explanation, Waiting},
+};
+
+use super::{
+    Story,
+    words::{Words, names, span},
+};
+
+impl Story {
+    pub(super) fn policy(&mut self, words: &Words<'_>) {
+        let policy = &mut self.world.policy;
+        for (key, target) in [
+            ("lock_delay", &mut policy.lock_delay),
+            ("session_grace", &mut policy.session_grace),
+            ("keep_max", &mut policy.keep_max),
+            ("aging_step", &mut policy.aging_step),
+            ("notice", &mut policy.notice),
+            ("notice_max", &mut policy.notice_max),
+            ("release_check_max", &mut policy.release_check_max),
+            ("node_silent_max", &mut policy.node_silent_max),
+        ] {
+            if let Some(value) = words.value(key) {
+                *target = span(value);
+            }
+        }
+        if let Some(max) = words.number("queued_max") {
+            policy.queued_max = usize::try_from(max).expect("a small bound");
+        }
+        if words.has("grant_unmeasured") {
+            policy.grant_unmeasured = true;
+        }
+        self.world.restart(Span::ZERO);
+    }
+
+    /// Owners are a matter of the configuration, so that changing them is a restart.
+    pub(super) fn own(&mut self, words: &Words<'_>) {
+        self.world.policy.owners.push(Owner {
+            service: words.word(1).into(),
+            devices: names(words, "devices"),
+            models: names(words, "models"),
+            nodes: names(words, "nodes"),
+        });
+        self.world.restart(Span::ZERO);
+    }
+
+    pub(super) fn open(&mut self, words: &Words<'_>) {
+        let (uuid, detail) = (words.word(1), words.value("why").unwrap_or(""));
+        let ticket = Ticket(self.world.number());
+        self.tickets.insert(ticket, format!("open {uuid}"));
+        let input = Input::OpenDevice { ticket, uuid: uuid.into(), detail: Arc::from(detail) };
+        let seen = self.world.feed(input);
+        self.tell(seen);
+    }
+
+    pub(super) fn cordon(&mut self, words: &Words<'_>) {
+        let (what, named) = (words.word(0), words.word(1));
+        let target = if named.contains('/') {
+            TargetName::Device(named.into())
+        } else {
+            TargetName::Node(named.into())
+        };
+        let ticket = Ticket(self.world.number());
+        self.tickets.insert(ticket, format!("{what} {named}"));
+        let reason = Arc::from(words.value("why").unwrap_or(""));
+        let drain = what == "drain";
+        let input = if what == "uncordon" {
+            Input::Uncordon { ticket, target }
+        } else {
+            Input::Cordon { ticket, target, drain, reason }
+        };
+        let seen = self.world.feed(input);
+        self.tell(seen);
+    }
+
+    /// The notice that is named, or the lease's newest.
+    pub(super) fn notice(&self, lease: LeaseId, words: &Words<'_>) -> NoticeId {
+        let newest = self.world.scheduler.state().lease(lease).and_then(|it| it.notice.as_ref());
+        words.number("notice").map_or(newest.map_or(NoticeId(0), |notice| notice.id), NoticeId)
+    }
+
+    pub(super) fn explain(&mut self, words: &Words<'_>) {
+        let id = self.lease(words.word(1));
+        let Some(explanation) = self.world.scheduler.explain(id) else {
+            return self.say("  nothing is known of it");
+        };
+        let Explanation { lease, waiting, basis } = explanation;
+        let line = self.view(&lease);
+        self.say(&format!("  {line}"));
+        if let Some(waiting) = waiting {
+            self.waiting(&waiting);
+        }
+        if let Some(basis) = basis {
+            self.say(&format!("  {:?}, {} devices would have done", basis.why, basis.fitting));
+        }
+    }
+
+    fn waiting(&mut self, waiting: &Waiting) {
+        let Waiting { known, suitable, fitting, .. } = waiting;
+        self.say(&format!("  of {known} devices {suitable} would do, {fitting} now"));
+        for (what, count) in &waiting.excluded {
+            self.say(&format!("  {count}: {what}"));
+        }
+        for blocking in &waiting.blocking {
+            let gone =
+                blocking.forecast.map_or_else(String::new, |span| format!(", gone in {span}"));
+            let line = format!(
+                "  {} on {}: {}{gone}",
+                self.name(blocking.lease),
+                blocking.device,
+                blocking.preemption
+            );
+            self.say(&line);
+        }
+        let forecast =
+            waiting.forecast.map_or_else(|| "unknown".to_owned(), |it| format!("in {it}"));
+        self.say(&format!("  forecast {forecast}: {}", waiting.forecast_basis));
+    }
+}
