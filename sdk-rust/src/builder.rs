@@ -15,7 +15,7 @@ use crate::{
     breaker::{Breaker, BreakerSettings},
     client::{Client, Conduct},
     clock::Clock,
-    endpoint::{ENDPOINT_DEFAULT, Endpoint},
+    endpoint::{ENDPOINT_DEFAULT, Endpoint, cannot_keep},
     environment::{self, Environment},
     error::{Error, ErrorKind},
     request::WhileUnreachable,
@@ -91,7 +91,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Whether GPUs are to be used at all. Without them [`Client::acquire_or_cpu`] always says CPU, and asks nobody.
+    /// Whether GPUs are to be used at all. Without them [`Client::acquire_or_cpu`] always says CPU, and asks nobody;
+    /// [`Client::acquire`] fails.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.enabled = Some(enabled);
         self
@@ -171,9 +172,11 @@ impl ClientBuilder {
         let variables = self.environment.clone().unwrap_or_else(Environment::of_process);
         let settings = self.settled(&variables)?;
         let endpoint = settings.endpoint.parse::<Endpoint>()?;
-        endpoint.allows(settings.while_unreachable)?;
+        let is_socket = endpoint.is_socket();
+        if settings.while_unreachable == WhileUnreachable::Keep && !is_socket {
+            return Err(cannot_keep(&settings.endpoint));
+        }
         let channel = endpoint.channel(settings.connect_timeout)?;
-        let is_socket = matches!(endpoint, Endpoint::Unix(_));
         let breaker = Arc::new(Breaker::new(settings.breaker));
         let unary = Unary::new(channel.clone(), settings.request_timeout, settings.trace.clone());
         let conduct = Conduct {

@@ -119,6 +119,11 @@ impl Client {
         request: LeaseRequest,
         on_queued: impl FnMut(&LeaseInfo) + Send,
     ) -> Result<Lease, Error> {
+        if !self.conduct.enabled {
+            let message =
+                "GPUs are disabled here (GPULEASE_ENABLED, GPU_ENABLED or the client's settings)";
+            return Err(Error::new(ErrorKind::Disabled, "DISABLED", message));
+        }
         let asked = Instant::now();
         let outcome = self.ask(request, on_queued).await;
         self.tally.ended(match &outcome {

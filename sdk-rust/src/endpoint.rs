@@ -9,10 +9,7 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint as Transport, Uri};
 use tower::service_fn;
 
-use crate::{
-    error::{Error, ErrorKind},
-    request::WhileUnreachable,
-};
+use crate::error::{Error, ErrorKind};
 
 /// Where a coordinator is unless something else is said.
 pub const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:7475";
@@ -78,17 +75,18 @@ pub(crate) fn needs_socket(endpoint: &str, what: &str) -> Error {
     Error::new(ErrorKind::InvalidArgument, "NEEDS_SOCKET", message)
 }
 
+/// Leases can be kept while nobody is there only where a refused connection proves that.
+pub(crate) fn cannot_keep(endpoint: &str) -> Error {
+    needs_socket(
+        endpoint,
+        "leases cannot be kept while the coordinator is unreachable: over TCP nobody can tell a dead coordinator from a \
+         cut network, behind which others may get the devices",
+    )
+}
+
 impl Endpoint {
-    /// Whether leases can be kept while nobody is there: only where a refused connection proves it.
-    pub(crate) fn allows(&self, policy: WhileUnreachable) -> Result<(), Error> {
-        match self {
-            Self::Tcp(uri) if policy == WhileUnreachable::Keep => Err(needs_socket(
-                uri,
-                "leases cannot be kept while the coordinator is unreachable: over TCP nobody can tell a dead \
-                 coordinator from a cut network, behind which others may get the devices",
-            )),
-            _ => Ok(()),
-        }
+    pub(crate) fn is_socket(&self) -> bool {
+        matches!(self, Self::Unix(_))
     }
 
     /// A channel that connects when first used.

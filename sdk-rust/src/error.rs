@@ -41,6 +41,8 @@ pub enum ErrorKind {
     PermissionDenied,
     /// The coordinator cannot be reached, or cannot serve now.
     Unavailable,
+    /// GPUs are disabled by the client's settings.
+    Disabled,
     /// The coordinator failed so often that this client leaves it alone for a while.
     CircuitOpen,
     /// No answer within the time given.
@@ -129,7 +131,7 @@ impl Error {
     }
 
     /// The reason in UPPER_SNAKE, stable across releases, such as `NO_CAPACITY`. Reasons of the client itself are
-    /// `UNREACHABLE`, `DEADLINE_EXCEEDED`, `CIRCUIT_OPEN`, `LEASE_LOST`, `LEASE_PAUSED`, `CLIENT_CLOSED`,
+    /// `UNREACHABLE`, `DEADLINE_EXCEEDED`, `CIRCUIT_OPEN`, `DISABLED`, `LEASE_LOST`, `LEASE_PAUSED`, `CLIENT_CLOSED`,
     /// `INVALID_ENDPOINT`, `INVALID_SETTING`, `NEEDS_SOCKET` and `PROTOCOL`.
     #[must_use]
     pub fn reason(&self) -> &str {

@@ -81,6 +81,19 @@ impl Report {
 }
 
 impl Facts {
+    /// A lease that was just granted, or that a repeated request found in the middle of a pause.
+    pub(crate) fn new(info: LeaseInfo, told: Told) -> Self {
+        let phase = match (info.state, &info.notice) {
+            (LeaseState::Pausing, Some(notice)) => Phase::Pausing {
+                notice: notice.clone(),
+                deadline: told.before.saturating_add(notice.remaining),
+            },
+            (LeaseState::Paused, _) => Phase::Paused,
+            _ => Phase::Active,
+        };
+        Self { info, phase, acknowledging: None, uncertain: false }
+    }
+
     pub(crate) fn grant(&self) -> Grant {
         Grant { fencing_token: self.info.fencing_token, devices: self.info.devices.clone() }
     }

@@ -51,33 +51,30 @@ pub(crate) struct Held {
     over: OnceLock<LostReason>,
     /// Wakes whoever waits for a change and looks for itself.
     changed: watch::Sender<()>,
-    changes: broadcast::Sender<Change>,
+    /// Made for the first who listens: most leases are never listened to, and its buffer is some kilobytes.
+    changes: OnceLock<broadcast::Sender<Change>>,
     work: Mutex<Work>,
 }
 
 impl Held {
     pub(crate) fn new(info: LeaseInfo, valid_until: Duration, keeps: bool, told: Told) -> Self {
-        let report = Report::whole(info.clone(), told);
         let uncertain_from = told.after.saturating_add(info.ttl / 2).min(valid_until);
-        let facts = Facts { info, phase: Phase::Active, acknowledging: None, uncertain: false };
-        let held = Self {
+        let facts = Facts::new(info, told);
+        Self {
             id: facts.info.id,
             ttl: facts.info.ttl,
             keeps,
             fencing_token: AtomicU64::new(facts.info.fencing_token),
             valid_until_nanos: AtomicU64::new(nanos(valid_until)),
-            deadline_nanos: AtomicU64::new(NEVER),
+            deadline_nanos: AtomicU64::new(facts.deadline_nanos()),
             uncertain_from_nanos: AtomicU64::new(nanos(uncertain_from)),
             unreachable: AtomicBool::new(false),
             facts: Mutex::new(facts),
             over: OnceLock::new(),
             changed: watch::channel(()).0,
-            changes: broadcast::channel(CHANGES_MAX).0,
+            changes: OnceLock::new(),
             work: Mutex::default(),
-        };
-        // A repeated request may find its lease in the middle of a pause.
-        held.observe(report);
-        held
+        }
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
@@ -148,8 +145,10 @@ impl Held {
     }
 
     fn say(&self, change: Change) {
-        // Without a reader there is nobody to tell.
-        let _ = self.changes.send(change);
+        if let Some(changes) = self.changes.get() {
+            // Without a reader there is nobody to tell.
+            let _ = changes.send(change);
+        }
         self.changed.send_replace(());
     }
 
@@ -301,7 +300,7 @@ impl Held {
     /// The changes from now on, and what is to be said first of a lease that is not plainly active.
     pub(crate) fn subscribe(&self, now: Duration) -> (Option<Change>, broadcast::Receiver<Change>) {
         let facts = self.facts();
-        let changes = self.changes.subscribe();
+        let changes = self.changes.get_or_init(|| broadcast::channel(CHANGES_MAX).0).subscribe();
         let first = match (self.over.get(), &facts.phase) {
             (Some(reason), _) => Some(reason.clone().into()),
             (None, Phase::Pausing { notice, deadline }) => {

@@ -1,23 +1,7 @@
-//! The Rust client of gpulease: durable, fenced leases on GPUs.
+//! The Rust client of gpulease. What follows is its README.
 //!
-//! A [`Client`] speaks to one coordinator over one session stream that reconnects and carries on by itself.
-//! [`Client::acquire`] gives a [`Lease`]: a guard that is renewed in the background, knows when it can no longer
-//! prove that it holds ([`Lease::lost`]), and releases when it is dropped.
-//!
-//! A lease alone is not mutual exclusion against a holder that stalls: check [`Lease::check`] before work that
-//! must not overlap, and pass [`Lease::fencing_token`] to whatever can refuse an older one.
-//!
-//! ```no_run
-//! use gpulease::{Client, LeaseRequest};
-//!
-//! # async fn example() -> Result<(), gpulease::Error> {
-//! let client = Client::connect("http://127.0.0.1:7475").await?;
-//! let lease = client.acquire(LeaseRequest::memory(8 << 30)).await?;
-//! println!("token {} on {}", lease.fencing_token(), lease.devices()[0].uuid);
-//! lease.release().await?;
-//! # Ok(())
-//! # }
-//! ```
+//! No type of the coordinator's rules or of the wire is public here; what can grow is non-exhaustive.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 mod acquired;

@@ -9,7 +9,7 @@ use gpulease_proto::v1;
 use crate::{
     convert,
     device::ComputeCapability,
-    endpoint::{Endpoint, needs_socket},
+    endpoint::{cannot_keep, needs_socket},
     error::{Error, ErrorKind},
     info::{LeaseState, Priority},
     notice::Preemptible,
@@ -316,7 +316,9 @@ impl LeaseRequest {
     /// The message, with a request id of its own where the caller gave none. Service and holder are the session's.
     pub(crate) fn prepare(self, terms: Terms<'_>) -> Result<Prepared, Error> {
         let policy = self.while_unreachable.unwrap_or(terms.while_unreachable);
-        terms.endpoint.parse::<Endpoint>()?.allows(policy)?;
+        if policy == WhileUnreachable::Keep && !terms.is_socket {
+            return Err(cannot_keep(terms.endpoint));
+        }
         let process = self.process.on_wire(&terms)?;
         let given = self.trace_parent.as_deref();
         if let Some(text) = given.filter(|text| !trace::is_trace_parent(text)) {

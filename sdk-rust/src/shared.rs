@@ -37,3 +37,30 @@ pub fn shared() -> Result<Client, Error> {
 pub fn set_shared(client: Client) {
     *SHARED.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_a_runtime_of_its_own<T>(work: impl FnOnce() -> T) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        work()
+    }
+
+    #[test]
+    fn a_process_shares_one_client_until_its_runtime_is_gone() {
+        let first = in_a_runtime_of_its_own(|| {
+            let first = shared().unwrap();
+            assert_eq!(shared().unwrap().holder(), first.holder());
+            first.holder().to_owned()
+        });
+        in_a_runtime_of_its_own(|| {
+            let second = shared().unwrap();
+            assert_ne!(second.holder(), first, "the first one's tasks are gone");
+            let own = Client::builder().holder("settled-in-code").build().unwrap();
+            set_shared(own);
+            assert_eq!(shared().unwrap().holder(), "settled-in-code");
+        });
+    }
+}

@@ -36,6 +36,8 @@ async fn disabled_gpus_mean_the_cpu_without_asking_anybody() {
     acquired.check().unwrap();
     acquired.record_operation(1, SHORT);
     assert!(acquired.release().await.unwrap().is_none());
+    let error = client.acquire(LeaseRequest::slots(1)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Disabled);
     let counters = client.counters();
     assert_eq!((counters.requests, counters.disabled), (0, 1));
     assert_eq!((counters.gpu_rate(), counters.fallback_rate()), (Some(0.0), None));
