@@ -275,6 +275,8 @@ impl Scheduler {
         lingering.retain(|root| sample.used_by(*root).is_some_and(|bytes| bytes > 0));
         if lingering.is_empty() {
             self.soft.lingering.remove(&device);
+            // Whoever waits for the whole device may get it, even if no figure of the device is new.
+            self.soft.dirty = true;
         }
     }
 

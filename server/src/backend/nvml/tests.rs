@@ -4,5 +4,7 @@ mod bench;
 mod checks;
 mod faults;
 mod processes;
+mod with_core;
+mod world;
 
 pub(in super::super) use bench::Played;

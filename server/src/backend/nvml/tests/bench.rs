@@ -233,6 +233,18 @@ impl Sink for Told {
     }
 }
 
+/// What is told, without the figures for display.
+#[derive(Default)]
+pub(super) struct Inputs(pub(super) Vec<Input>);
+
+impl Sink for Inputs {
+    fn report(&mut self, input: Input) {
+        self.0.push(input);
+    }
+
+    fn measured(&mut self, _: Vec<Measurement>) {}
+}
+
 /// What the conformance suite plays.
 pub(in crate::backend) struct Played;
 
