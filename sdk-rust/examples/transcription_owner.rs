@@ -25,7 +25,7 @@ async fn main() -> Result<(), Error> {
         let request = LeaseRequest::memory(MEMORY_BYTES)
             .priority(Priority::Immediate)
             .expected_duration(CLIP * CLIPS)
-            .wait(Duration::from_secs(2));
+            .wait(Duration::from_secs(1));
         let acquired = client.acquire_or_cpu(request).await?;
         match &acquired {
             Acquired::Gpu(lease) => println!("burst {burst}: on {}", lease.devices()[0].uuid),

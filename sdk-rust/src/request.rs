@@ -282,7 +282,8 @@ impl LeaseRequest {
     }
 
     /// The process that will use the devices, itself and everything it starts. Over the coordinator's Unix socket the
-    /// default is this process; over TCP none can be declared.
+    /// default is this process, unless the request has an id of the caller's ([`Self::request_id`]): another process may
+    /// repeat that one, and cannot be this process. Over TCP none can be declared.
     pub fn declare_process(mut self, pid: u32) -> Self {
         self.process = Declared::Given(pid);
         self
@@ -319,7 +320,10 @@ impl LeaseRequest {
         if policy == WhileUnreachable::Keep && !terms.is_socket {
             return Err(cannot_keep(terms.endpoint));
         }
-        let process = self.process.on_wire(&terms)?;
+        let process = match (self.process, &self.request_id) {
+            (Declared::Own, Some(_)) => None,
+            (declared, _) => declared.on_wire(&terms)?,
+        };
         let given = self.trace_parent.as_deref();
         if let Some(text) = given.filter(|text| !trace::is_trace_parent(text)) {
             let message = format!("trace parent {text:?} is no W3C traceparent, such as 00-…-…-01");

@@ -42,7 +42,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ("server/core", &[]),
     ("server/nvml", &[]),
     ("server/process", &[]),
-    ("server", &["gpulease-core", "gpulease-proto", "gpulease-cli", "gpulease-nvml", "gpulease-process"]),
+    (
+        "server",
+        &["gpulease-core", "gpulease-proto", "gpulease-cli", "gpulease-nvml", "gpulease-process"],
+    ),
     ("sdk-rust", &["gpulease-proto"]),
     ("sdk-rust/cli", &["gpulease"]),
 ];

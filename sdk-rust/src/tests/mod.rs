@@ -8,6 +8,7 @@ mod fallback;
 mod holding;
 mod pausing;
 mod session;
+mod turns;
 
 use std::{
     sync::{Arc, Mutex},
