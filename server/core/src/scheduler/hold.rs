@@ -100,16 +100,22 @@ impl Scheduler {
                 return Err(Rejection::LeaseEnded { lease: id, reason });
             }
             LeaseState::Active | LeaseState::Pausing | LeaseState::Paused => {
-                check_token(lease, Some(token))?;
                 let (current, pauses) = (newest == Some(notice), lease.pauses());
-                let pausing = lease.state == LeaseState::Pausing;
+                let answers = current && lease.state == LeaseState::Pausing;
+                // A repeated answer may be from before a resume that its holder has not heard of.
+                if answers {
+                    check_token(lease, Some(token))?;
+                } else {
+                    self.check_token_or_previous(lease, Some(token))?;
+                }
                 self.heard_from(id, caller, token, out);
-                if pausing && current && pauses {
+                if answers && pauses {
                     self.pause(id, None, out);
-                } else if pausing && current {
+                } else if answers {
                     let detail = Some(Arc::from("its holder answered a notice"));
                     self.end_holding(id, EndReason::Revoked, detail, out);
                 }
+                self.tell_of_call(id, caller, out);
             }
         }
         Ok(Answer::Acknowledged(Box::new(self.lease_view_of(id))))
@@ -137,6 +143,7 @@ impl Scheduler {
         let bound = bound.ok_or(Rejection::NoticeAtBound { lease: id, max })?;
         self.heard_from(id, caller, token, out);
         self.extend_to(id, over.after(extension).min(bound), out);
+        self.tell_of_call(id, caller, out);
         Ok(Answer::NoticeExtended(Box::new(self.lease_view_of(id))))
     }
 
@@ -201,6 +208,13 @@ impl Scheduler {
         self.forget_expiry(id);
         self.soft.unary.remove(&id);
         self.soft.adopted.remove(&id);
+    }
+
+    /// What a unary call did, say by a script beside the holder, its session hears too.
+    fn tell_of_call(&self, id: LeaseId, caller: Caller, out: &mut Output) {
+        if matches!(caller, Caller::Call(_)) {
+            self.tell(id, out);
+        }
     }
 
     /// A holder spoke of its lease: by which way, and whether it knows its newest token (P17).
