@@ -54,6 +54,8 @@ pub struct Ready {
     pub socket: Option<PathBuf>,
     /// How many devices it has.
     pub devices: u64,
+    /// Why there are none, or not yet.
+    pub reason: Option<String>,
     /// Its revision after recovery.
     pub revision: u64,
 }
@@ -389,6 +391,7 @@ impl Ready {
             http: text("http"),
             socket: text("socket").map(PathBuf::from),
             devices: number("devices").with_context(|| format!("no devices in {line:?}"))?,
+            reason: text("reason"),
             revision: number("revision").with_context(|| format!("no revision in {line:?}"))?,
         })
     }

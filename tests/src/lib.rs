@@ -10,6 +10,7 @@ pub mod coordinator;
 pub mod deadline;
 pub mod events;
 pub mod holder;
+pub mod nvidia;
 pub mod proxy;
 pub mod session;
 pub mod shell;

@@ -9,7 +9,10 @@ use gpulease_proto::v1::{
     event_service_client::EventServiceClient, lease_service_client::LeaseServiceClient,
     metrics_service_client::MetricsServiceClient,
 };
-use tonic::{Code, Response, Status, transport::Channel};
+use tonic::{
+    Code, Response, Status,
+    transport::{Channel, Endpoint},
+};
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 
@@ -25,13 +28,13 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Connects.
+    /// Connects to `http://host:port` or `unix:///path`.
     ///
     /// # Errors
     /// Nobody listens there.
     pub async fn connect(endpoint: &str) -> anyhow::Result<Self> {
         let endpoint =
-            Channel::from_shared(endpoint.to_owned()).context("the endpoint is no URI")?;
+            Endpoint::from_shared(endpoint.to_owned()).context("the endpoint is no URI")?;
         let channel = endpoint.connect().await.context("connect to the coordinator")?;
         Ok(Self { channel })
     }

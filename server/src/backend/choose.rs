@@ -138,20 +138,19 @@ mod tests {
         let reason = check(driver("there/is/none.so".as_ref(), Choice::Auto), NONE).unwrap();
         assert!(reason.contains("none.so"), "{reason}");
         check(driver("there/is/none.so".as_ref(), Choice::Nvml), NVML).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let fake = FakeNvml::copy_to(folder.path()).unwrap();
-        fake.fail("nvmlInit_v2", Code::DRIVER_NOT_LOADED).unwrap();
-        let reason = check(driver(fake.library(), Choice::Auto), NONE).unwrap();
-        assert!(reason.contains("modprobe"), "{reason}");
     }
 
     #[test]
     fn a_driver_that_is_there_and_cannot_be_used_is_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let fake = FakeNvml::copy_to(folder.path()).unwrap();
-        fake.fail("nvmlInit_v2", Code::VERSION_MISMATCH).unwrap();
-        let reason = check(driver(fake.library(), Choice::Auto), NVML).unwrap();
-        assert!(reason.contains("restart"), "{reason}");
+        for (code, advice) in
+            [(Code::VERSION_MISMATCH, "restart"), (Code::DRIVER_NOT_LOADED, "modprobe")]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let fake = FakeNvml::copy_to(folder.path()).unwrap();
+            fake.fail("nvmlInit_v2", code).unwrap();
+            let reason = check(driver(fake.library(), Choice::Auto), NVML).unwrap();
+            assert!(reason.contains(advice), "{reason}");
+        }
     }
 
     #[test]

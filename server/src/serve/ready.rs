@@ -48,6 +48,7 @@ impl Ready {
             "data": self.data,
             "backend": self.backend,
             "devices": self.devices,
+            "reason": self.reason,
             "revision": self.revision.0,
         });
         format!("{ready}\n")
@@ -139,7 +140,8 @@ mod tests {
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         let expected = serde_json::json!({
             "event": "ready", "endpoint": "http://127.0.0.1:4242", "http": null, "socket": "/run/g.sock",
-            "data": "/data", "backend": "simulated", "devices": 2, "revision": 17,
+            "data": "/data", "backend": "simulated", "devices": 2, "reason": null,
+            "revision": 17,
         });
         assert_eq!(line, expected);
     }

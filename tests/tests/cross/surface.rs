@@ -129,7 +129,7 @@ fn start(
 }
 
 /// A path's status code and body, over one connection that is closed behind it.
-async fn fetch(coordinator: &Coordinator, path: &str) -> anyhow::Result<(u16, String)> {
+pub(super) async fn fetch(coordinator: &Coordinator, path: &str) -> anyhow::Result<(u16, String)> {
     let http = coordinator.ready().http.as_deref().expect("it serves HTTP");
     let host = http.trim_start_matches("http://");
     let mut stream = TcpStream::connect(host).await?;

@@ -21,8 +21,9 @@ use crate::{
 
 /// The first check after the one at the end itself comes after this, each further one after twice as long …
 const CHECK_AGAIN: Span = Span::from_millis(100);
-/// … up to 6.4 s: the pass over the processes comes about as often by itself.
-const CHECK_DOUBLINGS_MAX: u32 = 6;
+/// … up to 800 ms, so that a device opens within a second of the end of whatever kept it closed. One look of some 10 ms
+/// so often is a hundredth of the driver's time.
+const CHECK_DOUBLINGS_MAX: u32 = 3;
 
 impl Scheduler {
     /// A lease just gave back, or lost, what it held: the parts that are closed now wait for proof.

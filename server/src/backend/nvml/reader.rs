@@ -73,7 +73,7 @@ pub(super) struct Passed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OutOfOrder {
     pub(super) reason: String,
-    /// There is none.
+    /// There is none on this host.
     pub(super) absent: bool,
 }
 
@@ -142,7 +142,8 @@ pub(super) struct Reader {
 
 impl From<DriverError> for OutOfOrder {
     fn from(error: DriverError) -> Self {
-        let absent = matches!(error, DriverError::NoLibrary { .. } | DriverError::NotLoaded { .. });
+        // A kernel module may be loaded at any time after the start of the host.
+        let absent = matches!(error, DriverError::NoLibrary { .. });
         let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
         Self { reason: format!("{error}{source}"), absent }
     }
