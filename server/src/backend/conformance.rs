@@ -43,6 +43,10 @@ pub(super) trait Subject {
     const BLIND: Option<&str> = None;
     /// When no device is measured, for the driver hangs.
     const HUNG: Option<(Time, Time)> = None;
+    /// What it lacks to be tried here.
+    fn lacks() -> Option<&'static str> {
+        None
+    }
 }
 
 struct Nothing;
@@ -63,6 +67,37 @@ impl Subject for Specified {
         let simulate = Some("2x24GiB,1x80GiB:H100".to_owned());
         Fresh::of(choose(&BackendConfig { simulate, host, ..Default::default() }).unwrap().backend)
     }
+}
+
+/// This host's own NVIDIA devices.
+struct Real;
+
+impl Subject for Real {
+    fn fresh() -> Fresh {
+        let (_root, host) = host::tests::alpha();
+        let config = BackendConfig { choice: Choice::Nvml, host, ..Default::default() };
+        Fresh::of(choose(&config).unwrap().backend)
+    }
+
+    fn lacks() -> Option<&'static str> {
+        let devices = gpulease_nvml::Driver::open(gpulease_nvml::Options::default())
+            .and_then(|mut driver| driver.inventory())
+            .map_or(0, |inventory| inventory.devices.len());
+        (devices == 0).then_some("no GPU")
+    }
+}
+
+/// Whether a subject cannot be tried here, which is said, and noted where the test command counts it.
+fn skipped<S: Subject>(check: &str) -> bool {
+    let Some(lacks) = S::lacks() else { return false };
+    let line = format!("optional: backend conformance, {check}: {lacks}\n");
+    eprint!("skipped: {line}");
+    if let Some(path) = std::env::var_os("GPULEASE_TESTS_SKIPPED") {
+        let mut list = std::fs::File::options().create(true).append(true).open(path).unwrap();
+        // One write, so that lines of parallel tests do not mix.
+        std::io::Write::write_all(&mut list, line.as_bytes()).unwrap();
+    }
+    true
 }
 
 struct Scripted;
@@ -387,6 +422,11 @@ macro_rules! run_on_every_backend {
             mod none { $(#[test] fn $check() { super::super::$check::<super::super::Nothing>(); })* }
             mod specified { $(#[test] fn $check() { super::super::$check::<super::super::Specified>(); })* }
             mod nvml { $(#[test] fn $check() { super::super::$check::<super::super::Played>(); })* }
+            mod real { $(#[test] fn $check() {
+                if !super::super::skipped::<super::super::Real>(stringify!($check)) {
+                    super::super::$check::<super::super::Real>();
+                }
+            })* }
             mod scripted { $(#[test] fn $check() { super::super::$check::<super::super::Scripted>(); })* }
         }
     };
