@@ -184,10 +184,10 @@ def say(event, **facts):
 
 def take_all(device, size):
     """In parts, as programs do, so that several that start together share what there is unknowingly."""
-    for part in range(PARTS):
-        device.take(size // PARTS)
-        if part < PARTS - 1:
-            time.sleep(LOOK_SECONDS)
+    for part in range(PARTS, 0, -1):
+        device.take(size // part)
+        size -= size // part
+        time.sleep(LOOK_SECONDS)
 
 
 def hold(size, seconds, folder):

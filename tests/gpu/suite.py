@@ -180,7 +180,7 @@ def next_in_line(host):
 def gives_way(host):
     """A job that can pause gives its memory to one that is more urgent, and gets it back."""
     usage = subprocess.run([host.binary, "run", "--help"], capture_output=True, text=True, timeout=SOON_SECONDS)
-    if "--on-pause" not in usage.stdout:
+    if "--on-pause <" not in usage.stdout:
         raise Skipped("gpulease run has no --on-pause yet")
     folder = host.folder / "pausing"
     folder.mkdir()
