@@ -385,7 +385,7 @@ impl From<v1::RenewResponse> for Renewed {
             remaining: wire.remaining.and_then(convert::duration).unwrap_or_default(),
             state: LeaseState::from_wire(wire.state),
             notice: wire.notice.map(Notice::from),
-            resumed: wire.resumed.map(|lease| Box::new(lease.into())),
+            resumed: wire.resumed.map(|lease| Box::new((*lease).into())),
         }
     }
 }

@@ -173,7 +173,7 @@ impl State {
         self.attend(lease_id, next, now);
         let told = Told { after: sent_at, before: now };
         if let Some(lease) = renewed.resumed {
-            self.observe(LeaseInfo::from(lease), told, now);
+            self.observe(LeaseInfo::from(*lease), told, now);
             return;
         }
         let Some(tenure) = self.held.get(&lease_id) else { return };

@@ -237,7 +237,7 @@ async fn renewals_tell_of_notices_and_resumes_and_nothing_is_told_twice() {
         remaining,
         state: v1::LeaseState::Active as i32,
         notice: None,
-        resumed: Some(on_device(active(7, 4), "B")),
+        resumed: Some(Box::new(on_device(active(7, 4), "B"))),
     };
     session.renewed(sequence, vec![Outcome::Renewed(renewed)]).await;
     push(&session, on_device(active(7, 4), "B")).await;

@@ -210,6 +210,19 @@ impl Device {
         }
     }
 
+    /// A copy with at most so many of those who hold it, and of those who close it.
+    #[must_use]
+    pub fn glimpse(&self, max: usize) -> Self {
+        Self {
+            facts: self.facts.clone(),
+            lost: self.lost.clone(),
+            holding: self.holding.iter().take(max).map(|(lease, share)| (*lease, *share)).collect(),
+            closed: self.closed.iter().take(max).map(|(lease, part)| (*lease, *part)).collect(),
+            cordon: self.cordon.clone(),
+            ..*self
+        }
+    }
+
     /// Books a grant.
     pub fn hold(&mut self, lease: LeaseId, share: Share, token: Token) {
         self.unhold(lease);

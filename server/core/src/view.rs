@@ -197,13 +197,21 @@ pub enum DeviceCondition {
     Quiesced,
 }
 
+/// The most holders told of a device, and former ones: a page of 1,000 devices tells 200,000 numbers, 1 MB.
+pub const HOLDERS_TOLD_MAX: usize = 100;
+
 /// A device as it was at one moment.
 #[derive(Clone, Debug)]
 pub struct DeviceView {
     /// The node's name.
     pub node: Name,
-    /// The device and what is held of it.
+    /// The device and what is held of it. Of who holds and closes it the first [`HOLDERS_TOLD_MAX`] each; all sums are
+    /// whole.
     pub device: Device,
+    /// How many leases hold it.
+    pub holding: usize,
+    /// How many former leases close a part of it.
+    pub closed: usize,
     /// Whether it can be granted.
     pub condition: DeviceCondition,
     /// Bytes in use, where known.

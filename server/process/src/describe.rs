@@ -1,5 +1,7 @@
 //! Who a process is, for people: its user and its command line.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use crate::proc::{Proc, ProcessKey};
 
 /// The longest command line that is told, in bytes: enough for the program and its first arguments.
@@ -32,6 +34,17 @@ impl Proc {
         // The id may have gone to somebody else meanwhile.
         let same = self.key(key.pid).ok().flatten() == Some(key);
         same.then_some(Description { user_id, command })
+    }
+}
+
+impl Proc {
+    /// The user that a process runs as; `None`: it is gone.
+    #[must_use]
+    pub fn owner(&self, key: ProcessKey) -> Option<u32> {
+        let user_id = std::fs::metadata(self.path(key.pid, "")).ok()?.uid();
+        // The id may have gone to somebody else meanwhile.
+        let same = self.key(key.pid).ok().flatten() == Some(key);
+        same.then_some(user_id)
     }
 }
 
@@ -75,6 +88,8 @@ mod tests {
         let key = proc.key(std::process::id()).unwrap().unwrap();
         let description = proc.describe(key).unwrap();
         assert!(description.command.contains("gpulease"), "{description:?}");
-        assert_eq!(proc.describe(ProcessKey { started: key.started + 1, ..key }), None);
+        assert_eq!(proc.owner(key), Some(description.user_id));
+        let other = ProcessKey { started: key.started + 1, ..key };
+        assert_eq!((proc.describe(other), proc.owner(other)), (None, None));
     }
 }

@@ -174,8 +174,8 @@ impl Intake {
     }
 }
 
-/// Samples of one node that wait: the newest of each device. A pass over the processes is not given up for a newer sum,
-/// for a check may wait for it.
+/// Samples of one node that wait: the newest of each device. A full pass is not given up for a newer sum, for a check
+/// may wait for it; it is for a device that can no longer be read.
 #[derive(Default)]
 struct Sampled {
     devices: BTreeMap<Name, DeviceSample>,
@@ -187,7 +187,11 @@ impl Sampled {
         for sample in samples {
             let sum = matches!(sample.memory, Some(MemoryReport::Sum { .. }));
             let before = self.devices.get(&sample.uuid).and_then(|before| before.memory.as_ref());
-            if !(sum && matches!(before, Some(MemoryReport::Pass { .. }))) {
+            let whole = matches!(
+                before,
+                Some(MemoryReport::Pass { .. } | MemoryReport::Unattributed { .. })
+            );
+            if !(sum && whole) {
                 self.devices.insert(sample.uuid.clone(), sample);
             }
         }
@@ -211,5 +215,95 @@ impl Waiting {
             }
             other => self.messages.push(other),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gpulease_core::request::Process;
+
+    use super::*;
+
+    fn sample(uuid: &str, memory: Option<MemoryReport>, check: u64) -> DeviceSample {
+        DeviceSample { uuid: uuid.into(), memory, check }
+    }
+
+    fn sum(used_bytes: u64) -> Option<MemoryReport> {
+        Some(MemoryReport::Sum { used_bytes })
+    }
+
+    fn pass(used_bytes: u64) -> Option<MemoryReport> {
+        Some(MemoryReport::Pass { used_bytes, processes: Vec::new() })
+    }
+
+    fn blind(used_bytes: u64) -> Option<MemoryReport> {
+        Some(MemoryReport::Unattributed { used_bytes, reason: "hidden".into() })
+    }
+
+    /// What the actor takes of samples that one node told one after the other: of each device what was in use, and which
+    /// check that answers.
+    fn check(told: Vec<DeviceSample>, expected: &[(&str, Option<u64>, u64)]) {
+        let intake = Intake::default();
+        for sample in told {
+            let input = Input::Sampled { node: "n".into(), samples: vec![sample], trees: None };
+            intake.put(Message::Told(input));
+        }
+        let [Input::Sampled { samples, .. }] = &taken(&intake)[..] else {
+            panic!("one for a node")
+        };
+        let used = |memory: &Option<MemoryReport>| memory.as_ref().map(MemoryReport::used_bytes);
+        let found: Vec<_> =
+            samples.iter().map(|it| (it.uuid.as_str(), used(&it.memory), it.check)).collect();
+        assert_eq!(found, expected);
+    }
+
+    fn taken(intake: &Intake) -> Vec<Input> {
+        let mut taken = Taken::default();
+        intake.take(&mut taken);
+        assert!(taken.messages.is_empty());
+        taken.observations
+    }
+
+    #[test]
+    fn a_pass_that_a_check_waits_for_is_not_given_up_for_a_newer_sum() {
+        check(
+            vec![sample("A", sum(1), 0), sample("A", pass(2), 5), sample("A", sum(3), 5)],
+            &[("A", Some(2), 5)],
+        );
+        check(vec![sample("A", blind(2), 5), sample("A", sum(3), 5)], &[("A", Some(2), 5)]);
+    }
+
+    #[test]
+    fn a_newer_pass_stands_for_an_older_one_and_a_sum_for_a_sum() {
+        check(vec![sample("A", pass(2), 5), sample("A", pass(3), 7)], &[("A", Some(3), 7)]);
+        check(vec![sample("A", sum(2), 0), sample("A", sum(3), 0)], &[("A", Some(3), 0)]);
+        check(vec![sample("A", pass(2), 5), sample("A", blind(4), 6)], &[("A", Some(4), 6)]);
+    }
+
+    #[test]
+    fn a_device_that_can_no_longer_be_read_is_told_as_such() {
+        check(vec![sample("A", pass(2), 5), sample("A", None, 5)], &[("A", None, 5)]);
+    }
+
+    #[test]
+    fn devices_of_a_node_that_are_told_apart_come_together() {
+        check(
+            vec![sample("B", sum(1), 0), sample("A", pass(2), 1), sample("B", sum(3), 0)],
+            &[("A", Some(2), 1), ("B", Some(3), 0)],
+        );
+    }
+
+    #[test]
+    fn of_passes_over_all_processes_the_newest_stands_whatever_came_after_it() {
+        let intake = Intake::default();
+        let alive = vec![Process { pid: 7, started_ticks: 1 }];
+        let told = |check, alive| Some(TreePass { check, alive });
+        for trees in [told(1, alive.clone()), told(2, Vec::new()), None] {
+            let input = Input::Sampled { node: "n".into(), samples: Vec::new(), trees };
+            intake.put(Message::Told(input));
+        }
+        let [Input::Sampled { trees, .. }] = &taken(&intake)[..] else { panic!("one for a node") };
+        assert_eq!(*trees, told(2, Vec::new()));
+        assert!(taken(&intake).is_empty(), "each is taken once");
     }
 }

@@ -8,6 +8,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use gpulease_core::{
@@ -43,8 +44,10 @@ const CONSTRAINT_BYTES_MAX: usize = 2 << 20;
 /// bytes; the batch stays far below the journal's 8 MiB.
 const EVENTS_MAX: usize = 8_192;
 
-/// The most questions answered between two batches: at 2 ms for the longest, a renewal waits 16 ms for them.
-const QUERIES_PER_TURN_MAX: usize = 8;
+/// The most questions answered between two batches: at some microseconds for most of them …
+const QUERIES_PER_TURN_MAX: usize = 64;
+/// … and none is begun after this, so that a renewal waits for one long question at most.
+const QUERIES_TIME_MAX: Duration = Duration::from_millis(2);
 
 /// What to do after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,8 +206,14 @@ impl Actor {
         }
         let now = self.scheduler.own_time(self.shared.clock.now());
         let reading = Reading { scheduler: &self.scheduler, now };
-        let count = self.queries.len().min(QUERIES_PER_TURN_MAX);
-        self.queries.drain(..count).for_each(|query| query(&reading));
+        let begun = Instant::now();
+        for _ in 0..QUERIES_PER_TURN_MAX {
+            let Some(query) = self.queries.pop_front() else { break };
+            query(&reading);
+            if begun.elapsed() >= QUERIES_TIME_MAX {
+                break;
+            }
+        }
     }
 
     fn next(&self) -> Next {

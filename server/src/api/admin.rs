@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     convert::{self, timestamp},
-    limits::REASON_BYTES_MAX,
+    limits::{LEASE_IDS_MAX, REASON_BYTES_MAX},
     status::{Attempt, EdgeError, refuse},
 };
 use crate::actor::{Handle, ReplyTo, SubmitError};
@@ -170,7 +170,7 @@ impl AdminService for Admin {
             staying_lease_ids: numbers(&met.staying),
         });
         let target = name_of(wire.target.as_ref());
-        response.map(Response::new).map_err(|error| refuse(Attempt::Cordon(target), error))
+        response.map(Response::new).map_err(|error| refuse(Attempt::Drain(target), error))
     }
 
     async fn open_device(
@@ -203,7 +203,7 @@ impl AdminService for Admin {
 }
 
 fn numbers(leases: &[LeaseId]) -> Vec<u64> {
-    leases.iter().map(|lease| lease.0).collect()
+    leases.iter().take(LEASE_IDS_MAX).map(|lease| lease.0).collect()
 }
 
 /// What a target is called, for the words of a refusal.

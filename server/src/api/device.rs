@@ -1,22 +1,22 @@
 //! The device service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gpulease_core::{
     id::{DeviceId, Name},
     view::{DeviceView, ProcessView},
 };
 use gpulease_proto::v1::{self, device_service_server::DeviceService};
+use prost::Message;
+use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 
 use super::{
     convert::{self, Page, PageKind},
+    limits::{PROCESSES_BYTES_MAX, USER_NAMES_WAIT_MAX},
     status::{Attempt, EdgeError, refuse},
 };
-use crate::actor::Handle;
-
-/// The most devices of one page of processes: 8 × 1,024 processes of some 400 bytes are 3 MiB.
-const PROCESS_DEVICES_MAX: usize = 8;
+use crate::actor::{Handle, Reading};
 
 /// The device service over a handle.
 #[derive(Clone)]
@@ -39,9 +39,8 @@ impl Devices {
         };
         let filter = format!("{node:?}");
         let page = Page::parse(PageKind::Devices, wire.page_size, &wire.page_token, &filter)?;
-        let after = page.after.and_then(|after| u32::try_from(after).ok()).map(DeviceId);
         // One more than asked for tells whether a page follows.
-        let limit = page.size + 1;
+        let (after, limit) = (device_after(&page), page.size + 1);
         let (mut views, revision) = self
             .handle
             .query(move |reading| {
@@ -74,32 +73,19 @@ impl Devices {
             (optional("device_uuid", &wire.device_uuid)?, optional("node", &wire.node)?);
         let filter = format!("{uuid:?} {node:?}");
         let page = Page::parse(PageKind::Processes, wire.page_size, &wire.page_token, &filter)?;
-        let after = page.after.and_then(|after| u32::try_from(after).ok()).map(DeviceId);
-        let limit = page.size.min(PROCESS_DEVICES_MAX);
-        let (views, last) = self
+        let (after, limit) = (device_after(&page), page.size + 1);
+        let found = self
             .handle
             .query(move |reading| {
-                let node = node.as_ref().map(Name::as_str);
-                let devices = reading.scheduler.devices(after, limit, node);
-                let last = devices.last().filter(|_| devices.len() == limit).map(|(id, _)| *id);
-                let wanted = |view: &DeviceView| {
-                    uuid.as_ref().is_none_or(|uuid| *uuid == view.device.facts.uuid)
-                };
-                let shown = devices.iter().filter(|(_, view)| wanted(view));
-                let views: Vec<ProcessView> =
-                    shown.flat_map(|(id, _)| reading.scheduler.processes(*id)).collect();
-                (views, last)
+                let devices = chosen(reading, (uuid.as_ref(), node.as_ref()), after, limit)?;
+                let views = |id: DeviceId| (id, reading.scheduler.processes(id));
+                Some(devices.into_iter().map(views).collect::<Vec<_>>())
             })
             .await?;
-        let mut users = Users::default();
-        let mut process = |view: &ProcessView| {
-            let user = view.uid.map(|uid| users.name(uid)).unwrap_or_default();
-            convert::device_process(view, user)
-        };
-        Ok(v1::ListProcessesResponse {
-            processes: views.iter().map(&mut process).collect(),
-            next_page_token: last.map(|id| page.token_after(id.0.into())).unwrap_or_default(),
-        })
+        let found = found.ok_or(EdgeError::DeviceNotFound)?;
+        let users = Users::of(found.iter().flat_map(|(_, views)| views)).await;
+        let (processes, next_page_token) = fill(&page, &found, &users);
+        Ok(v1::ListProcessesResponse { processes, next_page_token })
     }
 
     async fn read(&self, uuid: &str) -> Result<v1::DeviceServiceGetResponse, EdgeError> {
@@ -146,16 +132,68 @@ impl DeviceService for Devices {
     }
 }
 
-/// The names of users by their ids, looked up once for each.
+fn device_after(page: &Page) -> Option<DeviceId> {
+    page.after.and_then(|after| u32::try_from(after).ok()).map(DeviceId)
+}
+
+/// The devices of a page: the one that is asked for, where it is on the node asked for, or those behind `after`. `None`:
+/// there is no such device.
+fn chosen(
+    reading: &Reading<'_>,
+    (uuid, node): (Option<&Name>, Option<&Name>),
+    after: Option<DeviceId>,
+    limit: usize,
+) -> Option<Vec<DeviceId>> {
+    let Some(uuid) = uuid else {
+        let devices = reading.scheduler.devices(after, limit, node.map(Name::as_str));
+        return Some(devices.into_iter().map(|(id, _)| id).collect());
+    };
+    let id = reading.scheduler.state().inventory().device_with(uuid.as_str())?;
+    let is_there = |view: &DeviceView| node.is_none_or(|node| *node == view.node);
+    let view = reading.scheduler.device(uuid.as_str()).filter(is_there);
+    Some(view.map(|_| id).into_iter().collect())
+}
+
+/// Fills a page up to its devices and its size in bytes, with at least one device, so that every page gets on.
+fn fill(
+    page: &Page,
+    found: &[(DeviceId, Vec<ProcessView>)],
+    users: &Users,
+) -> (Vec<v1::DeviceProcess>, String) {
+    let (mut processes, mut bytes, mut last) = (Vec::new(), 0, None);
+    for (count, (id, views)) in found.iter().enumerate() {
+        let told: Vec<_> =
+            views.iter().map(|view| convert::device_process(view, users.name(view))).collect();
+        bytes += told.iter().map(Message::encoded_len).sum::<usize>();
+        let full = count >= page.size || bytes > PROCESSES_BYTES_MAX;
+        if let Some(last) = last.filter(|_| full) {
+            return (processes, page.token_after(last));
+        }
+        processes.extend(told);
+        last = Some(u64::from(id.0));
+    }
+    (processes, String::new())
+}
+
+/// The names of users by their ids.
 #[derive(Default)]
 struct Users(BTreeMap<u32, String>);
 
 impl Users {
-    fn name(&mut self, uid: u32) -> String {
-        let look_up = || {
+    /// Looks the users of these processes up, each once, on a thread that may block: they may be in a directory on the
+    /// network. Who is not found in time has no name.
+    async fn of(views: impl Iterator<Item = &ProcessView>) -> Self {
+        let uids: BTreeSet<u32> = views.filter_map(|view| view.uid).collect();
+        let name = |uid: u32| {
             let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
-            user.ok().flatten().map(|user| user.name).unwrap_or_default()
+            Some((uid, user.ok().flatten()?.name))
         };
-        self.0.entry(uid).or_insert_with(look_up).clone()
+        let look_up = move || Self(uids.into_iter().filter_map(name).collect());
+        let found = timeout(USER_NAMES_WAIT_MAX, tokio::task::spawn_blocking(look_up)).await;
+        found.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
+    fn name(&self, view: &ProcessView) -> String {
+        view.uid.and_then(|uid| self.0.get(&uid)).cloned().unwrap_or_default()
     }
 }

@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     convert::{self, Display, Page, PageKind},
     limits::{LEASES_BYTES_MAX, REASON_BYTES_MAX},
+    operations,
     peer::Peer,
     session::{self, SessionStream},
     status::{Attempt, EdgeError, refuse},
@@ -65,9 +66,13 @@ impl Leases {
         let caller = self.handle.caller_call();
         let (lease, token) = (LeaseId(wire.lease_id), Token(wire.fencing_token));
         let holder = convert::optional_holder(&wire.service, &wire.holder)?;
+        let told = convert::work(wire)?;
         let reply =
             self.ask(|ticket| Input::Renew { caller, ticket, lease, token, holder }).await?;
-        convert::renewed(&reply.outcome?, reply.now).ok_or(EdgeError::Mismatched)
+        let answer = reply.outcome?;
+        let told = told.into_iter().map(|work| (lease, work)).collect();
+        operations::count(&self.handle, &self.options.operations, told).await;
+        convert::renewed(&answer, reply.now).ok_or(EdgeError::Mismatched)
     }
 
     async fn acknowledge(

@@ -55,6 +55,18 @@ pub(super) const STATES_MAX: usize = 12;
 pub(super) const SAMPLE_DEVICES_MAX: usize = 1_024;
 /// The slowest subscription: one message an hour.
 pub(super) const SAMPLE_INTERVAL_MAX: Duration = Duration::from_secs(3_600);
+/// Operations told of with one renewal: 10^12 are a million a second for eleven days.
+pub(super) const OPERATIONS_MAX: u64 = 1_000_000_000_000;
+/// Totals of operations in one answer: 10,000 of some 100 bytes are 1 MB.
+pub(super) const OPERATION_TOTALS_MAX: usize = 10_000;
+/// Lease ids in each list of an operator's answer: 100,000 of at most 5 bytes are 500 KB.
+pub(super) const LEASE_IDS_MAX: usize = 100_000;
+/// Devices whose processes are on one page: 16 with some tens of processes each; the bytes are bounded besides.
+pub(super) const PROCESS_DEVICES_MAX: u32 = 16;
+/// Processes of one answer, encoded: as much as leases.
+pub(super) const PROCESSES_BYTES_MAX: usize = LEASES_BYTES_MAX;
+/// How long names of users are looked up: 1 s, as a directory on the network may be away; then they go unsaid.
+pub(super) const USER_NAMES_WAIT_MAX: Duration = Duration::from_secs(1);
 /// An operator's reason, in bytes: some twelve lines of text.
 pub(super) const REASON_BYTES_MAX: usize = 1_024;
 /// A quiet connection is pinged after 30 s, well under the minutes after which firewalls forget it.

@@ -10,12 +10,15 @@ use tonic::{Request, Response, Status};
 use super::{
     convert,
     flow::{Flow, Flowing, flowing},
-    limits::{READERS_MAX, SAMPLE_DEVICES_MAX, SAMPLE_INTERVAL_MAX},
+    limits::{OPERATION_TOTALS_MAX, READERS_MAX, SAMPLE_DEVICES_MAX, SAMPLE_INTERVAL_MAX},
     status::{Attempt, EdgeError, refuse},
 };
 use crate::{
     actor::{Handle, Health, SubmitError},
-    telemetry::hub::{SampleHub, SampleReader},
+    telemetry::{
+        hub::{SampleHub, SampleReader},
+        operations::Operations,
+    },
 };
 
 /// The metrics service over the hub.
@@ -23,18 +26,22 @@ use crate::{
 pub(super) struct Metrics {
     handle: Handle,
     hub: SampleHub,
+    operations: Operations,
     places: Arc<Semaphore>,
 }
 
 impl Metrics {
-    pub(super) fn new(handle: Handle, hub: SampleHub) -> Self {
-        Self { handle, hub, places: Arc::new(Semaphore::new(READERS_MAX)) }
+    pub(super) fn new(handle: Handle, hub: SampleHub, operations: Operations) -> Self {
+        Self { handle, hub, operations, places: Arc::new(Semaphore::new(READERS_MAX)) }
     }
 
     fn read(&self, wire: &v1::LatestRequest) -> Result<v1::LatestResponse, EdgeError> {
-        let latest = self.hub.latest(&devices(&wire.device_uuids)?);
+        let devices = devices(&wire.device_uuids)?;
+        let latest = self.hub.latest(&devices);
         let samples = latest.iter().map(|sample| convert::sample(sample)).collect();
-        Ok(v1::LatestResponse { samples, operations: Vec::new() })
+        let totals = self.operations.totals(&devices, OPERATION_TOTALS_MAX);
+        let operations = totals.iter().map(convert::operations).collect();
+        Ok(v1::LatestResponse { samples, operations })
     }
 
     fn follow(

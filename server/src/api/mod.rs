@@ -16,6 +16,7 @@ mod lease;
 pub mod limits;
 mod listen;
 mod metrics;
+mod operations;
 mod peer;
 mod refine;
 mod serve;

@@ -48,7 +48,10 @@ use super::{
     refine::refine,
     session,
 };
-use crate::{actor::Handle, telemetry::hub::SampleHub};
+use crate::{
+    actor::Handle,
+    telemetry::{hub::SampleHub, operations::Operations},
+};
 
 /// Services by name, for health.
 const SERVICES: [&str; 5] = [LEASES, DEVICES, EVENTS, METRICS, ADMIN];
@@ -58,6 +61,8 @@ const SERVICES: [&str; 5] = [LEASES, DEVICES, EVENTS, METRICS, ADMIN];
 pub struct Options {
     /// Where samples come from.
     pub hub: SampleHub,
+    /// Where work that holders tell of is added up.
+    pub operations: Operations,
     /// The configuration in force, in TOML.
     pub configuration: Arc<str>,
     /// How long a holder's place in the queue outlives its session; told in the welcome.
@@ -164,9 +169,9 @@ where
 }
 
 fn services(handle: &Handle, options: Options) -> Result<Routes, ServeError> {
-    let settings = session::Settings::new(options.session_grace);
+    let settings = session::Settings::new(options.session_grace, options.operations.clone());
     let leases = Leases::new(handle.clone(), settings);
-    let metrics = Metrics::new(handle.clone(), options.hub);
+    let metrics = Metrics::new(handle.clone(), options.hub, options.operations);
     let admin = Admin::new(handle.clone(), options.configuration);
     let devices = Devices::new(handle.clone());
     let events = Events::new(handle.clone());

@@ -29,7 +29,7 @@ use crate::{
     clock::SystemClock,
     config::{self, Config, DeviceDriver, Environment, ServeArgs},
     journal::{HistoryBound, Journal as _, sled},
-    telemetry::{hub::SampleHub, logs},
+    telemetry::{hub::SampleHub, logs, operations::Operations},
 };
 use ready::Ready;
 
@@ -100,7 +100,8 @@ impl Coordinator {
         inventory::wait(first_pass, &handle).await;
         let (stop_serving, stopped) = watch::channel(false);
         let session_grace = config.policy.session_grace;
-        let options = api::Options { hub, configuration: toml, session_grace };
+        let operations = Operations::default();
+        let options = api::Options { hub, operations, configuration: toml, session_grace };
         let api =
             tokio::spawn(api::serve(handle.clone(), listeners, options, told(stopped.clone())));
         let http = http.map(|bound| tokio::spawn(bound.serve(handle.clone(), told(stopped))));

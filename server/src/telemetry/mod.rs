@@ -4,3 +4,5 @@
 pub mod hub;
 /// Log lines.
 pub mod logs;
+/// Work that holders tell of.
+pub mod operations;

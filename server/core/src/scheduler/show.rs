@@ -9,7 +9,10 @@ use crate::{
     lease::{Lease, State as LeaseState},
     queue::Waiter,
     time::{Span, Time},
-    view::{Counts, DeviceCondition, DeviceName, DeviceView, LeaseHistory, LeasePage, LeaseView},
+    view::{
+        Counts, DeviceCondition, DeviceName, DeviceView, HOLDERS_TOLD_MAX, LeaseHistory, LeasePage,
+        LeaseView,
+    },
 };
 
 /// The most leases that one page looks at: a filter that keeps none of 8,192 takes 2 ms, and nobody else waits longer.
@@ -182,7 +185,9 @@ impl Scheduler {
         let free = site.memory_free_bytes(id, device);
         DeviceView {
             node: node.map_or_else(|| "".into(), |node| node.facts.name.clone()),
-            device: device.clone(),
+            device: device.glimpse(HOLDERS_TOLD_MAX),
+            holding: device.holding.len(),
+            closed: device.closed.len(),
             condition,
             memory_used_bytes: measured.and_then(|sample| Some(sample.memory.as_ref()?.used_bytes)),
             memory_foreign_bytes: site.foreign_bytes(id),

@@ -54,17 +54,12 @@ impl Story {
     }
 
     pub(crate) fn event(&self, event: &Event) -> String {
-        let inventory = self.world.scheduler.state().inventory();
-        let node = |id: NodeId| {
-            inventory.node(id).map_or_else(String::new, |node| node.facts.name.to_string())
-        };
         match event {
-            Event::NodeAdded { facts } => format!("node {} added", facts.name),
-            Event::NodeChanged { node: id, facts, .. } => {
-                format!("node {} changed, boot id {}", node(*id), facts.boot_id)
-            }
-            Event::NodeLost { node: id } => format!("node {} lost", node(*id)),
-            Event::NodeRecovered { node: id } => format!("node {} recovered", node(*id)),
+            Event::NodeAdded { .. }
+            | Event::NodeChanged { .. }
+            | Event::NodeLost { .. }
+            | Event::NodeRecovered { .. }
+            | Event::NodeRenamed { .. } => self.node_event(event),
             Event::DeviceAdded { facts, .. } => format!("device {} added", facts.uuid),
             Event::DeviceChanged { facts, .. } => format!("device {} changed", facts.uuid),
             Event::DeviceLost { device, detail } => {
@@ -72,6 +67,10 @@ impl Story {
             }
             Event::DeviceRecovered { device } => {
                 format!("device {} recovered", self.uuids(&[*device]))
+            }
+            Event::DeviceMoved { device, before, node } => {
+                let (device, node) = (self.uuids(&[*device]), self.node_name(*node));
+                format!("{device} moved from {before} to {node}")
             }
             Event::Requested { lease, .. } => format!("{} requested", self.name(*lease)),
             Event::Noticed { .. }
@@ -108,16 +107,30 @@ impl Story {
             }
             Event::Checkpoint => "checkpoint".to_owned(),
             Event::Imported { .. } => "imported".to_owned(),
-            Event::NodeRenamed { before, facts, .. } => {
-                format!("node {before} is {} now", facts.name)
-            }
-            Event::DeviceMoved { device, before, node: id } => {
-                format!("{} moved from {before} to {}", self.uuids(&[*device]), node(*id))
-            }
             Event::DeviceOpened { device, cause, detail } => {
                 let (device, cause) = (self.uuids(&[*device]), open_cause(*cause));
                 format!("{device} opened: {cause}{}", in_words(detail.as_deref()))
             }
+        }
+    }
+
+    fn node_name(&self, id: NodeId) -> String {
+        let node = self.world.scheduler.state().inventory().node(id);
+        node.map_or_else(String::new, |node| node.facts.name.to_string())
+    }
+
+    fn node_event(&self, event: &Event) -> String {
+        match event {
+            Event::NodeAdded { facts } => format!("node {} added", facts.name),
+            Event::NodeChanged { node, facts, .. } => {
+                format!("node {} changed, boot id {}", self.node_name(*node), facts.boot_id)
+            }
+            Event::NodeLost { node } => format!("node {} lost", self.node_name(*node)),
+            Event::NodeRecovered { node } => format!("node {} recovered", self.node_name(*node)),
+            Event::NodeRenamed { before, facts, .. } => {
+                format!("node {before} is {} now", facts.name)
+            }
+            other => format!("{other:?}"),
         }
     }
 

@@ -18,9 +18,9 @@ use crate::{
 };
 
 /// A journal that looks around while it appends.
-struct Watched<J> {
-    inner: J,
-    look: Box<dyn FnMut() + Send>,
+pub(super) struct Watched<J> {
+    pub(super) inner: J,
+    pub(super) look: Box<dyn FnMut() + Send>,
 }
 
 impl<J: Journal> Journal for Watched<J> {

@@ -1,5 +1,6 @@
 //! The actor turned by hand: a journal in memory, a clock that a test moves, a node with devices.
 
+mod errands;
 mod feed;
 mod gate;
 mod order;
@@ -21,7 +22,7 @@ use gpulease_core::{
 use tokio::sync::oneshot;
 
 use super::{
-    Handle, Reply, ReplyTo, SessionInbox, SessionMessage, Setup,
+    Errands, Handle, NoErrands, Reply, ReplyTo, SessionInbox, SessionMessage, Setup,
     batch::CommitError,
     recovery, run, session_channel,
     snapshot::SnapshotThread,
@@ -49,7 +50,11 @@ impl Rig {
     }
 
     fn with<J: Journal + 'static>(opened: Opened<J>) -> Self {
-        let setup = setup(opened);
+        Self::with_errands(opened, Arc::new(NoErrands))
+    }
+
+    fn with_errands<J: Journal + 'static>(opened: Opened<J>, errands: Arc<dyn Errands>) -> Self {
+        let setup = Setup { errands, ..setup(opened) };
         let clock = Arc::new(FakeClock::at(setup.recovered.scheduler().state().time()));
         let (handle, actor, snapshots) =
             run::assemble(Setup { clock: clock.clone(), ..setup }).unwrap();
@@ -187,7 +192,7 @@ fn setup<J: Journal + 'static>(opened: Opened<J>) -> Setup {
         history: HistoryBound::DEFAULT,
         data_directory: None,
         backend: "none".to_owned(),
-        errands: Arc::new(crate::actor::NoErrands),
+        errands: Arc::new(NoErrands),
     }
 }
 

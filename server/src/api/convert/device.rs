@@ -30,6 +30,8 @@ pub(in crate::api) fn device(view: &DeviceView) -> v1::Device {
         exclusive: device.exclusive > 0,
         lease_ids: device.holding.keys().map(|lease| lease.0).collect(),
         closed_by: device.closed.keys().map(|lease| lease.0).collect(),
+        lease_count: view.holding as u64,
+        closed_by_count: view.closed as u64,
         kept_for: device.kept_for.map_or(0, |lease| lease.0),
         closed_remaining: view.closed_remaining.map(from_span),
         sample_age: view.sample_age.map(from_span),

@@ -22,7 +22,7 @@ pub(super) use lease::{ended, facts, lease, leases_within, state_filter};
 pub(super) use notice::renewed;
 pub(super) use page::{Page, PageKind};
 pub(super) use request::{extension, request, target, text_within_bytes};
-pub(super) use sample::sample;
+pub(super) use sample::{operations, sample, work};
 pub(super) use time::{Display, duration, from_span, timestamp};
 
 #[cfg(test)]

@@ -70,6 +70,6 @@ pub(in crate::api) fn renewed(answer: &Answer, now: Time) -> Option<v1::RenewRes
         remaining: Some(from_span(*remaining)),
         state: state(*stands).into(),
         notice: told.as_deref().map(|view| notice(view, deadline(view))),
-        resumed: resumed.as_deref().map(|view| lease(view, &display)),
+        resumed: resumed.as_deref().map(|view| Box::new(lease(view, &display))),
     })
 }

@@ -6,7 +6,7 @@
 use gpulease_core::request::InvalidField;
 
 use crate::api::{
-    limits::{PAGE_DEFAULT, PAGE_MAX, PAGE_TOKEN_BYTES},
+    limits::{PAGE_DEFAULT, PAGE_MAX, PAGE_TOKEN_BYTES, PROCESS_DEVICES_MAX},
     status::EdgeError,
 };
 
@@ -32,6 +32,16 @@ pub(in crate::api) struct Page {
     filter_checksum: u32,
 }
 
+impl PageKind {
+    /// The size where none is asked for, and the largest.
+    const fn sizes(self) -> (u32, u32) {
+        match self {
+            Self::Leases | Self::Devices => (PAGE_DEFAULT, PAGE_MAX),
+            Self::Processes => (PROCESS_DEVICES_MAX, PROCESS_DEVICES_MAX),
+        }
+    }
+}
+
 impl Page {
     /// Checks what a caller asks for. `filter` is any text that says what the list leaves out.
     ///
@@ -43,14 +53,12 @@ impl Page {
         token: &str,
         filter: &str,
     ) -> Result<Self, EdgeError> {
-        let size = match size {
-            0 => PAGE_DEFAULT,
-            1..=PAGE_MAX => size,
-            _ => {
-                let bound = format!("1 to {PAGE_MAX}, or 0 for {PAGE_DEFAULT}");
-                return Err(InvalidField::new("page_size", size, bound).into());
-            }
-        };
+        let (default, max) = kind.sizes();
+        if size > max {
+            let bound = format!("1 to {max}, or 0 for {default}");
+            return Err(InvalidField::new("page_size", size, bound).into());
+        }
+        let size = if size == 0 { default } else { size };
         let page = Self {
             size: size as usize,
             after: None,

@@ -1,13 +1,20 @@
 //! Requests from the wire: each bad one names the field, the value and what would do.
 
 use gpulease_core::{
-    request::{Priority, Share, TTL_DEFAULT},
+    input::TargetName,
+    request::{InvalidField, Priority, Share, TTL_DEFAULT},
     time::{Span, Time},
 };
 use gpulease_proto::v1;
 
-use super::{Display, duration, from_span, request, state_filter};
-use crate::api::peer::Peer;
+use super::{
+    Display, duration, extension as extension_of, from_span, request, state_filter, target,
+    text_within_bytes, work,
+};
+use crate::{
+    api::{limits::REASON_BYTES_MAX, peer::Peer},
+    telemetry::operations::Work,
+};
 
 fn good() -> v1::AcquireRequest {
     v1::AcquireRequest {
@@ -107,6 +114,84 @@ fn durations_out_of_bounds_are_refused() {
     check(&expected, "expected_duration", "-1s", "0s to");
     let lifetime = v1::AcquireRequest { lifetime_max: lasting(1, 0), ..good() };
     check(&lifetime, "lifetime_max", "1s", "2s to");
+    let hold = |minimum_hold| v1::AcquireRequest { minimum_hold, ..good() };
+    check(&hold(lasting(-1, 0)), "minimum_hold", "-1s", "0s to 86400s");
+    check(&hold(lasting(86_400, 1_000_000)), "minimum_hold", "86400.001s", "0s to 86400s");
+}
+
+#[test]
+fn ways_to_preempt_processes_and_traces_out_of_bounds_are_refused() {
+    for number in [4, 99, -1, i32::MIN] {
+        let wire = v1::AcquireRequest { preemptible: number, ..good() };
+        check(&wire, "preemptible", &number.to_string(), "PREEMPTIBLE_PAUSE (2)");
+    }
+    let process = Some(v1::Process { pid: 77, started_ticks: None });
+    check(&v1::AcquireRequest { process, ..good() }, "process.pid", "77", "Unix socket");
+    let local = Peer::Local { uid: 0, pid: None };
+    let gone = Some(v1::Process { pid: u32::MAX, started_ticks: None });
+    let invalid = request(&v1::AcquireRequest { process: gone, ..good() }, None, &local);
+    let invalid = invalid.expect_err("no process has this id");
+    assert_eq!((invalid.field, invalid.value.as_str()), ("process.pid", "4294967295"));
+    assert!(invalid.bound.contains("runs on this host"), "{invalid}");
+    let trace = v1::AcquireRequest { trace_parent: "x".repeat(56), ..good() };
+    check(&trace, "trace_parent", "56 bytes long", "at most 55 bytes");
+}
+
+/// Checks a refusal of something else than a request.
+fn refused<T: std::fmt::Debug>(
+    checked: Result<T, InvalidField>,
+    field: &str,
+    value: &str,
+    bound: &str,
+) {
+    let invalid = checked.expect_err(field);
+    assert_eq!(invalid.field, field, "{invalid}");
+    assert!(invalid.value.contains(value) && invalid.bound.contains(bound), "{invalid}");
+}
+
+#[test]
+fn extensions_targets_and_reasons_out_of_bounds_are_refused() {
+    let extend = |extension| {
+        extension_of(&v1::ExtendNoticeRequest { extension, ..v1::ExtendNoticeRequest::default() })
+    };
+    assert_eq!(extend(lasting(5, 0)), Ok(Span::from_secs(5)));
+    refused(extend(None), "extension", "absent", "1ms to 86400s");
+    refused(extend(lasting(0, 0)), "extension", "0s", "1ms to");
+    refused(extend(lasting(-3, 0)), "extension", "-3s", "1ms to");
+    refused(extend(lasting(86_401, 0)), "extension", "86401s", "to 86400s");
+    let named = |target| v1::Target { target: Some(target) };
+    let device = |uuid: &str| named(v1::target::Target::DeviceUuid(uuid.to_owned()));
+    let node = |name: &str| named(v1::target::Target::Node(name.to_owned()));
+    assert_eq!(target(Some(&device("GPU-1"))), Ok(TargetName::Device("GPU-1".into())));
+    refused(target(None), "target", "absent", "device_uuid or node");
+    refused(target(Some(&v1::Target { target: None })), "target", "absent", "device_uuid or node");
+    refused(target(Some(&device(""))), "target.device_uuid", "empty", "1 to 256");
+    refused(target(Some(&device("a\tb"))), "target.device_uuid", "a\\tb", "control characters");
+    refused(target(Some(&node(&"x".repeat(257)))), "target.node", "257 bytes", "1 to 256");
+    let reason = |text: &str| text_within_bytes("reason", text, REASON_BYTES_MAX);
+    assert_eq!(reason("").as_deref(), Ok(""));
+    refused(reason(&"x".repeat(1_025)), "reason", "1025 bytes long", "at most 1024 bytes");
+}
+
+#[test]
+fn work_out_of_bounds_is_refused_and_kept_to_the_nanosecond() {
+    let told = |count, busy| {
+        let operations = Some(v1::Operations { count, busy });
+        work(&v1::RenewRequest { operations, ..v1::RenewRequest::default() })
+    };
+    assert_eq!(work(&v1::RenewRequest::default()), Ok(None));
+    let done = Work { count: 1_000_000_000_000, busy: std::time::Duration::from_nanos(1) };
+    assert_eq!(told(done.count, lasting(0, 1)), Ok(Some(done)));
+    assert_eq!(told(0, None), Ok(Some(Work::default())));
+    refused(
+        told(1_000_000_000_001, None),
+        "operations.count",
+        "1000000000001",
+        "0 to 1000000000000",
+    );
+    refused(told(1, lasting(-1, 0)), "operations.busy", "-1s", "0s to 31536000s");
+    refused(told(1, lasting(31_536_000, 1)), "operations.busy", "31536000.000000001s", "31536000s");
+    refused(told(1, lasting(1, -1)), "operations.busy", "1 s and -1 ns", "31536000s");
 }
 
 #[test]

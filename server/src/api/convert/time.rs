@@ -17,8 +17,20 @@ use gpulease_core::{
 pub(in crate::api) fn duration(
     field: &'static str,
     wire: &prost_types::Duration,
-    (min, max): (Span, Span),
+    bounds: (Span, Span),
 ) -> Result<Span, InvalidField> {
+    exact_duration(field, wire, bounds).map(Span::from)
+}
+
+/// The same to the nanosecond.
+///
+/// # Errors
+/// It is negative, malformed or out of bounds.
+pub(super) fn exact_duration(
+    field: &'static str,
+    wire: &prost_types::Duration,
+    (min, max): (Span, Span),
+) -> Result<Duration, InvalidField> {
     let refuse = |value: String| InvalidField::new(field, value, format!("{min} to {max}"));
     let malformed = !(-999_999_999..=999_999_999).contains(&wire.nanos)
         || (wire.seconds > 0 && wire.nanos < 0)
@@ -30,8 +42,12 @@ pub(in crate::api) fn duration(
         let (secs, nanos) = (wire.seconds.unsigned_abs(), wire.nanos.unsigned_abs());
         return Err(refuse(format!("-{}", show(secs, nanos))));
     };
-    let span = Span::from(Duration::new(secs, nanos));
-    if (min..=max).contains(&span) { Ok(span) } else { Err(refuse(show(secs, nanos))) }
+    let exact = Duration::new(secs, nanos);
+    if (min..=max).contains(&Span::from(exact)) {
+        Ok(exact)
+    } else {
+        Err(refuse(show(secs, nanos)))
+    }
 }
 
 fn show(secs: u64, nanos: u32) -> String {

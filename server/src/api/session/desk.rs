@@ -25,9 +25,11 @@ use crate::{
         convert::{self, Display},
         flow::Flow,
         limits::{LEASES_BYTES_MAX, RENEWALS_MAX, WRITE_BURST_MAX},
+        operations::count,
         peer::Peer,
         status::{Attempt, EdgeError, Refusal},
     },
+    telemetry::operations::Work,
 };
 
 /// One session's desk.
@@ -203,22 +205,23 @@ impl Desk {
         if self.pending.is_full() {
             return self.refuse(sequence, Attempt::Session, EdgeError::TooManyInFlight);
         }
-        let tag = self.pending.insert(Waiting::Outcomes(Batch {
-            sequence,
-            leases: wire.iter().map(|renewal| renewal.lease_id).collect(),
-            outcomes: vec![v1::SessionRenewalOutcome { outcome: None }; wire.len()],
-            left: wire.len(),
-        }));
-        for (renewal, tag) in wire.iter().zip(tag..) {
-            let (caller, holder) = (self.caller, Some(self.holder.clone()));
-            let (lease, token) = (LeaseId(renewal.lease_id), Token(renewal.fencing_token));
-            let submitted = self.handle.submit(ReplyTo::Session { sequence: tag }, |ticket| {
-                Input::Renew { caller, ticket, lease, token, holder }
-            });
+        let told: Vec<_> = wire.iter().map(convert::work).collect();
+        let tag = self.pending.insert(Waiting::Outcomes(Batch::new(sequence, &wire, &told)));
+        for ((renewal, told), tag) in wire.iter().zip(told).zip(tag..) {
+            let submitted =
+                told.map_err(EdgeError::from).and_then(|_| self.renew_one(renewal, tag));
             if let Err(error) = submitted {
-                self.outcome(tag, Err(EdgeError::Refused(error)), Time::ZERO);
+                self.outcome(tag, Err(error), Time::ZERO);
             }
         }
+    }
+
+    fn renew_one(&self, renewal: &v1::RenewRequest, tag: u64) -> Result<(), EdgeError> {
+        let (caller, holder) = (self.caller, Some(self.holder.clone()));
+        let (lease, token) = (LeaseId(renewal.lease_id), Token(renewal.fencing_token));
+        let reply_to = ReplyTo::Session { sequence: tag };
+        let renew = |ticket| Input::Renew { caller, ticket, lease, token, holder };
+        Ok(self.handle.submit(reply_to, renew)?)
     }
 
     /// Writes what the actor answered.
@@ -288,10 +291,20 @@ impl Desk {
         if batch.left > 0 {
             return;
         }
-        if let Some(Waiting::Outcomes(Batch { sequence, outcomes, .. })) = self.pending.remove(tag)
-        {
+        if let Some(Waiting::Outcomes(batch)) = self.pending.remove(tag) {
+            self.count(batch.worked());
+            let Batch { sequence, outcomes, .. } = batch;
             self.say(sequence, Say::Renewed(v1::SessionRenewed { outcomes }));
         }
+    }
+
+    /// Counts work told with renewals that succeeded. Nobody waits for it.
+    fn count(&self, told: Vec<(LeaseId, Work)>) {
+        if told.is_empty() {
+            return;
+        }
+        let (handle, operations) = (self.handle.clone(), self.settings.operations.clone());
+        tokio::spawn(async move { count(&handle, &operations, told).await });
     }
 
     /// Writes that a lease changed without the holder's asking.

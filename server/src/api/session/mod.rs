@@ -25,25 +25,30 @@ use super::{
     peer::Peer,
     status::{Attempt, EdgeError, refuse},
 };
-use crate::actor::{
-    Handle, InboxEnd, ReplyTo, SessionInbox, SessionMessage, SubmitError, session_channel,
+use crate::{
+    actor::{
+        Handle, InboxEnd, ReplyTo, SessionInbox, SessionMessage, SubmitError, session_channel,
+    },
+    telemetry::operations::Operations,
 };
 
 /// What a session answers with.
 pub(super) type SessionStream = Flowing<v1::SessionResponse>;
 
-/// What a welcome says besides the leases.
+/// What sessions have in common.
 #[derive(Debug)]
 pub(super) struct Settings {
     /// How long a holder's place in the queue outlives its session.
     session_grace: Span,
+    /// Where work told with renewals is added up.
+    pub(super) operations: Operations,
     /// Room for so many sessions.
     places: Arc<Semaphore>,
 }
 
 impl Settings {
-    pub(super) fn new(session_grace: Span) -> Self {
-        Self { session_grace, places: Arc::new(Semaphore::new(SESSIONS_MAX)) }
+    pub(super) fn new(session_grace: Span, operations: Operations) -> Self {
+        Self { session_grace, operations, places: Arc::new(Semaphore::new(SESSIONS_MAX)) }
     }
 }
 

@@ -3,9 +3,13 @@
 //! The actor carries a tag back with each answer: the place in this table, and within a batch of renewals which one.
 //! A tag is made of numbers of our own, so that the holder's numbers may be anything.
 
-use gpulease_proto::v1;
+use gpulease_core::id::LeaseId;
+use gpulease_proto::v1::{self, session_renewal_outcome::Outcome};
 
-use crate::api::limits::{IN_FLIGHT_MAX, RENEWALS_MAX};
+use crate::{
+    api::limits::{IN_FLIGHT_MAX, RENEWALS_MAX},
+    telemetry::operations::Work,
+};
 
 /// Bits of a tag that count renewals within a batch.
 const INDEX_BITS: u32 = 10;
@@ -44,8 +48,43 @@ pub(super) struct Batch {
     pub(super) leases: Vec<u64>,
     /// What became of each.
     pub(super) outcomes: Vec<v1::SessionRenewalOutcome>,
+    /// What was told of work done, with the place of its renewal.
+    told: Vec<(usize, Work)>,
     /// How many are missing.
     pub(super) left: usize,
+}
+
+impl Batch {
+    /// Nothing has become of these renewals yet.
+    pub(super) fn new<E>(
+        sequence: u64,
+        wire: &[v1::RenewRequest],
+        told: &[Result<Option<Work>, E>],
+    ) -> Self {
+        let work = |(place, told): (usize, &Result<Option<Work>, E>)| {
+            told.as_ref().ok().copied().flatten().map(|work| (place, work))
+        };
+        Self {
+            sequence,
+            leases: wire.iter().map(|renewal| renewal.lease_id).collect(),
+            outcomes: vec![v1::SessionRenewalOutcome { outcome: None }; wire.len()],
+            told: told.iter().enumerate().filter_map(work).collect(),
+            left: wire.len(),
+        }
+    }
+
+    /// Work told with those renewals that succeeded.
+    pub(super) fn worked(&self) -> Vec<(LeaseId, Work)> {
+        let renewed = |place: usize| {
+            let outcome = self.outcomes.get(place).and_then(|it| it.outcome.as_ref());
+            matches!(outcome, Some(Outcome::Renewed(_)))
+        };
+        let told = self.told.iter().filter(|(place, _)| renewed(*place));
+        let of_lease = |(place, work): &(usize, Work)| {
+            self.leases.get(*place).map(|lease| (LeaseId(*lease), *work))
+        };
+        told.filter_map(of_lease).collect()
+    }
 }
 
 /// The table.

@@ -41,16 +41,19 @@ fn check(make: impl Fn() -> Refusal, row: Row) {
 }
 
 fn rejections() -> Vec<(Rejection, Row)> {
-    use Code::{
-        Aborted, AlreadyExists, Cancelled, DeadlineExceeded, FailedPrecondition, InvalidArgument,
-        NotFound, PermissionDenied, ResourceExhausted, Unavailable,
-    };
-    let lease = LeaseId(7);
+    of_capacity().into_iter().chain(of_leases()).collect()
+}
+
+const fn row(code: Code, reason: &'static str) -> Row {
+    (code, reason, "", false, false)
+}
+
+fn of_capacity() -> Vec<(Rejection, Row)> {
+    use Code::{DeadlineExceeded, FailedPrecondition, NotFound, ResourceExhausted, Unavailable};
     let what = Unsatisfiable {
         excluded: vec![(Exclusion::NotSeen, 9), (Exclusion::Memory, 4), (Exclusion::Vendor, 1)],
         ..Unsatisfiable::default()
     };
-    let row = |code, reason| (code, reason, "", false, false);
     let full = |reason| (ResourceExhausted, reason, "", true, true);
     vec![
         (Rejection::NoCapacity, (ResourceExhausted, "NO_CAPACITY", "", true, false)),
@@ -68,6 +71,17 @@ fn rejections() -> Vec<(Rejection, Row)> {
         (Rejection::QueueFull { max: 5 }, full("QUEUE_FULL")),
         (Rejection::LeasesFull { max: 5 }, full("LEASES_FULL")),
         (Rejection::ServicesFull { max: 5 }, full("SERVICES_FULL")),
+        (Rejection::NodeNotFound { name: "rack-7".into() }, row(NotFound, "NODE_NOT_FOUND")),
+    ]
+}
+
+fn of_leases() -> Vec<(Rejection, Row)> {
+    use Code::{
+        Aborted, AlreadyExists, Cancelled, FailedPrecondition, InvalidArgument, NotFound,
+        PermissionDenied,
+    };
+    let lease = LeaseId(7);
+    vec![
         (
             Rejection::StaleToken { lease, given: Some(Token(3)) },
             row(FailedPrecondition, "STALE_TOKEN"),
@@ -79,6 +93,11 @@ fn rejections() -> Vec<(Rejection, Row)> {
         (Rejection::LeaseNotActive { lease }, row(FailedPrecondition, "LEASE_NOT_ACTIVE")),
         (Rejection::LeaseNotFound { lease }, row(NotFound, "LEASE_NOT_FOUND")),
         (Rejection::NotTheHolder { lease }, row(PermissionDenied, "NOT_THE_HOLDER")),
+        (Rejection::NoticeOver { lease }, row(FailedPrecondition, "NOTICE_OVER")),
+        (
+            Rejection::NoticeAtBound { lease, max: Span::from_secs(120) },
+            row(FailedPrecondition, "NOTICE_AT_BOUND"),
+        ),
         (
             Rejection::NameTaken { name: "main".into(), lease },
             (AlreadyExists, "NAME_TAKEN", "name", false, false),
@@ -104,7 +123,6 @@ fn rejections() -> Vec<(Rejection, Row)> {
 
 fn edge_errors() -> Vec<(fn() -> EdgeError, Row)> {
     use Code::{Internal, InvalidArgument, OutOfRange, ResourceExhausted, Unavailable};
-    let row = |code, reason| (code, reason, "", false, false);
     vec![
         (|| SubmitError::Overloaded.into(), (ResourceExhausted, "OVERLOADED", "", true, false)),
         (|| SubmitError::Stopping.into(), (Unavailable, "SHUTTING_DOWN", "", true, false)),
@@ -145,6 +163,44 @@ fn every_refusal_has_its_row() {
     for (make, row) in edge_errors() {
         check(|| make().into(), row);
     }
+}
+
+/// A number for each kind of rejection; a new one does not compile before it is here, and fails before it has a row.
+fn number(rejection: &Rejection) -> usize {
+    match rejection {
+        Rejection::NoCapacity => 0,
+        Rejection::DevicesClosed { .. } => 1,
+        Rejection::DeviceNotFound { .. } => 2,
+        Rejection::WaitOver { .. } => 3,
+        Rejection::Unsatisfiable(_) => 4,
+        Rejection::InventoryUnknown => 5,
+        Rejection::QueueFull { .. } => 6,
+        Rejection::LeasesFull { .. } => 7,
+        Rejection::ServicesFull { .. } => 8,
+        Rejection::StaleToken { .. } => 9,
+        Rejection::LeaseEnded { .. } => 10,
+        Rejection::LeaseNotActive { .. } => 11,
+        Rejection::LeaseNotFound { .. } => 12,
+        Rejection::NoticeOver { .. } => 13,
+        Rejection::NoticeAtBound { .. } => 14,
+        Rejection::NodeNotFound { .. } => 15,
+        Rejection::NotTheHolder { .. } => 16,
+        Rejection::NameTaken { .. } => 17,
+        Rejection::RequestIdTaken { .. } => 18,
+        Rejection::RequestIdReused { .. } => 19,
+        Rejection::Cancelled { .. } => 20,
+        Rejection::Revoked { .. } => 21,
+        Rejection::Superseded { .. } => 22,
+        Rejection::SessionReplaced => 23,
+        Rejection::InvalidField(_) => 24,
+    }
+}
+
+#[test]
+fn no_rejection_is_without_a_row() {
+    let mut numbers: Vec<usize> = rejections().iter().map(|(it, _)| number(it)).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..25).collect::<Vec<_>>());
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! A coordinator in this process, and what the tests say to it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use gpulease_core::{
     id::Name,
@@ -20,7 +25,10 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic::{
+    Code, Status, Streaming,
+    transport::{Channel, Endpoint},
+};
 use tonic_types::StatusExt as _;
 
 use crate::{
@@ -28,7 +36,7 @@ use crate::{
     api::{Listeners, Options, ServeError, serve},
     clock::SystemClock,
     journal::{HistoryBound, memory::Disk},
-    telemetry::hub::SampleHub,
+    telemetry::{hub::SampleHub, operations::Operations},
 };
 
 pub(super) const GIB: u64 = 1 << 30;
@@ -39,6 +47,8 @@ pub(super) struct Coordinator {
     pub(super) handle: Handle,
     pub(super) hub: SampleHub,
     pub(super) channel: Channel,
+    /// The way in over the Unix socket, where there is one.
+    pub(super) socket: Option<Channel>,
     running: Running,
     stop: oneshot::Sender<()>,
     served: JoinHandle<Result<(), ServeError>>,
@@ -50,7 +60,11 @@ impl Coordinator {
     }
 
     pub(super) async fn start_on(disk: Disk) -> Self {
-        let recovered = actor::recovery::recover(disk.open().unwrap(), policy()).unwrap();
+        Self::start_with(disk, policy(), None).await
+    }
+
+    pub(super) async fn start_with(disk: Disk, policy: Policy, socket: Option<&Path>) -> Self {
+        let recovered = actor::recovery::recover(disk.open().unwrap(), policy).unwrap();
         let clock = SystemClock::starting_at(recovered.scheduler().state().time());
         let (handle, running) = actor::start(Setup {
             recovered,
@@ -63,12 +77,13 @@ impl Coordinator {
         .unwrap();
         observe(&handle, None);
         let any = Some("127.0.0.1:0".parse().unwrap());
-        let listeners = Listeners::bind(any, None).await.unwrap();
+        let listeners = Listeners::bind(any, socket).await.unwrap();
         let address = listeners.tcp_address().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let hub = SampleHub::default();
         let options = Options {
             hub: hub.clone(),
+            operations: Operations::default(),
             configuration: "listen = \"127.0.0.1:0\"\n".into(),
             session_grace: Span::from_secs(10),
         };
@@ -77,15 +92,19 @@ impl Coordinator {
         };
         let served = tokio::spawn(serve(handle.clone(), listeners, options, stopped));
         let endpoint = format!("http://{address}");
-        let channel = Channel::from_shared(endpoint).unwrap().connect().await.unwrap();
-        Self { disk, handle, hub, channel, running, stop, served }
+        let channel = connect(endpoint).await;
+        let socket = match socket {
+            Some(path) => Some(connect(format!("unix://{}", path.display())).await),
+            None => None,
+        };
+        Self { disk, handle, hub, channel, socket, running, stop, served }
     }
 
     /// Stops gracefully; answers the disk.
     pub(super) async fn stop(self) -> Disk {
         self.handle.stop();
         self.running.ended().await;
-        drop(self.channel);
+        drop((self.channel, self.socket));
         self.stop.send(()).unwrap();
         self.served.await.unwrap().unwrap();
         self.disk
@@ -113,10 +132,7 @@ impl Coordinator {
 
     /// A session without a hello yet.
     pub(super) async fn stream(&self) -> Session {
-        let (sender, messages) = mpsc::unbounded_channel();
-        let outbound = UnboundedReceiverStream::new(messages);
-        let inbound = self.leases().session(outbound).await.unwrap().into_inner();
-        Session { sender, inbound }
+        Session::over(self.channel.clone()).await
     }
 
     /// A session with its welcome.
@@ -129,17 +145,48 @@ impl Coordinator {
     }
 
     pub(super) async fn acquire(&self, id: &str, memory_gib: u64) -> v1::Lease {
-        let request = v1::AcquireRequest {
-            service: "training".to_owned(),
-            holder: "worker-1".to_owned(),
-            ..request(id, memory_gib)
-        };
-        self.leases().acquire(request).await.unwrap().into_inner().lease.unwrap()
+        self.grant(of("training", "worker-1", request(id, memory_gib))).await
+    }
+
+    /// A unary acquire that is granted at once.
+    pub(super) async fn grant(&self, wire: v1::AcquireRequest) -> v1::Lease {
+        self.leases().acquire(wire).await.unwrap().into_inner().lease.unwrap()
+    }
+
+    /// A unary acquire that waits.
+    pub(super) fn wait(&self, wire: v1::AcquireRequest) -> JoinHandle<v1::Lease> {
+        let mut leases = self.leases();
+        tokio::spawn(async move { leases.acquire(wire).await.unwrap().into_inner().lease.unwrap() })
+    }
+
+    pub(super) async fn lease(&self, id: u64) -> v1::Lease {
+        let get = v1::LeaseServiceGetRequest { lease_id: id };
+        self.leases().get(get).await.unwrap().into_inner().lease.unwrap()
+    }
+
+    /// Polls until a lease is as it should be.
+    pub(super) async fn lease_when(&self, id: u64, is: impl Fn(&v1::Lease) -> bool) -> v1::Lease {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let lease = self.lease(id).await;
+            if is(&lease) {
+                return lease;
+            }
+            assert!(Instant::now() < deadline, "it never came: {lease:?}");
+            tokio::task::yield_now().await;
+        }
     }
 }
 
+/// How long a test waits for what has to come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn connect(endpoint: String) -> Channel {
+    Endpoint::new(endpoint).unwrap().connect().await.unwrap()
+}
+
 /// Decisions by capacity alone: what was measured once stays fresh.
-fn policy() -> Policy {
+pub(super) fn policy() -> Policy {
     let forever = Span::from_minutes(60);
     Policy {
         sample_age_max: forever,
@@ -195,6 +242,14 @@ pub(super) struct Session {
 }
 
 impl Session {
+    pub(super) async fn over(channel: Channel) -> Self {
+        let (sender, messages) = mpsc::unbounded_channel();
+        let outbound = UnboundedReceiverStream::new(messages);
+        let mut leases = LeaseServiceClient::new(channel);
+        let inbound = leases.session(outbound).await.unwrap().into_inner();
+        Self { sender, inbound }
+    }
+
     pub(super) fn send(&self, sequence: u64, body: Ask) {
         self.sender.send(v1::SessionRequest { sequence, body: Some(body) }).unwrap();
     }
@@ -217,6 +272,15 @@ impl Session {
         match self.next().await.body {
             Some(Say::Granted(granted)) => granted.lease.unwrap(),
             other => panic!("not granted: {other:?}"),
+        }
+    }
+
+    /// A lease that changed without the holder's asking.
+    pub(super) async fn changed(&mut self) -> v1::Lease {
+        let said = self.next().await;
+        match said.body {
+            Some(Say::Changed(lease)) if said.sequence == 0 => lease,
+            other => panic!("nothing changed: {other:?}"),
         }
     }
 
@@ -245,6 +309,59 @@ pub(super) fn request(id: &str, memory_gib: u64) -> v1::AcquireRequest {
         ask: Some(v1::Ask { memory_bytes: Some(memory_gib * GIB), ..v1::Ask::default() }),
         ..v1::AcquireRequest::default()
     }
+}
+
+/// The same for a holder.
+pub(super) fn of(service: &str, holder: &str, wire: v1::AcquireRequest) -> v1::AcquireRequest {
+    v1::AcquireRequest { service: service.to_owned(), holder: holder.to_owned(), ..wire }
+}
+
+/// On the first device alone, and to be paused for others.
+pub(super) fn pausable(id: &str, memory_gib: u64) -> v1::AcquireRequest {
+    let first = vec!["SIM-node-0-0".to_owned()];
+    let constraints = v1::Constraints { device_allow: first, ..v1::Constraints::default() };
+    v1::AcquireRequest {
+        preemptible: v1::Preemptible::Pause.into(),
+        priority: v1::Priority::Background.into(),
+        constraints: Some(constraints),
+        ..request(id, memory_gib)
+    }
+}
+
+/// On the first device alone, and more urgent than that; it waits.
+pub(super) fn urgent(id: &str, memory_gib: u64) -> v1::AcquireRequest {
+    v1::AcquireRequest {
+        preemptible: v1::Preemptible::Never.into(),
+        priority: v1::Priority::Immediate.into(),
+        wait: Some(prost_types::Duration { seconds: 600, nanos: 0 }),
+        ..of("serving", "front", pausable(id, memory_gib))
+    }
+}
+
+pub(super) fn renew(lease: &v1::Lease) -> v1::RenewRequest {
+    v1::RenewRequest {
+        lease_id: lease.id,
+        fencing_token: lease.fencing_token,
+        ..v1::RenewRequest::default()
+    }
+}
+
+/// The answer to the notice that a lease has.
+pub(super) fn acknowledge(lease: &v1::Lease) -> v1::AcknowledgeRequest {
+    v1::AcknowledgeRequest {
+        lease_id: lease.id,
+        fencing_token: lease.fencing_token,
+        notice_id: lease.notice.as_ref().map_or(0, |notice| notice.id),
+        ..v1::AcknowledgeRequest::default()
+    }
+}
+
+pub(super) fn device(uuid: &str) -> Option<v1::Target> {
+    Some(v1::Target { target: Some(v1::target::Target::DeviceUuid(uuid.to_owned())) })
+}
+
+pub(super) fn node(name: &str) -> Option<v1::Target> {
+    Some(v1::Target { target: Some(v1::target::Target::Node(name.to_owned())) })
 }
 
 pub(super) fn waiting(id: &str, memory_gib: u64, secs: i64) -> v1::AcquireRequest {

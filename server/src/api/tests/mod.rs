@@ -2,6 +2,12 @@
 
 mod edge;
 mod harness;
+mod notice_events;
+mod notices;
+mod operations;
+mod operators;
+mod processes;
+mod races;
 mod sessions;
 mod unary;
 mod watches;

@@ -4,12 +4,8 @@ use gpulease_core::id::LeaseId;
 use gpulease_proto::v1;
 use tonic::Code;
 
-use super::harness::{Coordinator, GIB, check, request, waiting};
+use super::harness::{Coordinator, GIB, check, of, request, waiting};
 use crate::telemetry::hub::Sample;
-
-fn of(holder: &str, wire: v1::AcquireRequest) -> v1::AcquireRequest {
-    v1::AcquireRequest { service: "training".to_owned(), holder: holder.to_owned(), ..wire }
-}
 
 #[tokio::test]
 async fn a_lease_is_granted_renewed_shown_and_released() {
@@ -55,17 +51,17 @@ async fn refusals_carry_code_reason_and_field() {
     let mut leases = coordinator.leases();
     coordinator.acquire("a", 24).await;
     coordinator.acquire("b", 24).await;
-    let status = leases.acquire(of("worker-1", request("c", 1))).await.unwrap_err();
+    let status = leases.acquire(of("training", "worker-1", request("c", 1))).await.unwrap_err();
     check(&status, Code::ResourceExhausted, "NO_CAPACITY", "");
-    let status = leases.acquire(of("worker-1", request("c", 25))).await.unwrap_err();
+    let status = leases.acquire(of("training", "worker-1", request("c", 25))).await.unwrap_err();
     check(&status, Code::FailedPrecondition, "UNSATISFIABLE", "ask.memory_bytes");
-    let mut three = of("worker-1", request("c", 1));
+    let mut three = of("training", "worker-1", request("c", 1));
     three.ask.as_mut().unwrap().devices = Some(3);
     let status = leases.acquire(three).await.unwrap_err();
     check(&status, Code::FailedPrecondition, "UNSATISFIABLE", "ask.devices");
-    let status = leases.acquire(of("worker-2", request("a", 24))).await.unwrap_err();
+    let status = leases.acquire(of("training", "worker-2", request("a", 24))).await.unwrap_err();
     check(&status, Code::AlreadyExists, "REQUEST_ID_TAKEN", "request_id");
-    let status = leases.acquire(of("worker-1", request("a", 23))).await.unwrap_err();
+    let status = leases.acquire(of("training", "worker-1", request("a", 23))).await.unwrap_err();
     check(&status, Code::InvalidArgument, "REQUEST_ID_REUSED", "request_id");
     let status = leases.get(v1::LeaseServiceGetRequest { lease_id: 999 }).await.unwrap_err();
     check(&status, Code::NotFound, "LEASE_NOT_FOUND", "");
@@ -83,8 +79,9 @@ async fn a_unary_acquire_whose_caller_goes_away_leaves_its_waiter_away() {
     coordinator.acquire("a", 24).await;
     coordinator.acquire("b", 24).await;
     let mut leases = coordinator.leases();
-    let call =
-        tokio::spawn(async move { leases.acquire(of("worker-1", waiting("gone", 24, 600))).await });
+    let call = tokio::spawn(async move {
+        leases.acquire(of("training", "worker-1", waiting("gone", 24, 600))).await
+    });
     let queued = |wanted: usize| {
         let handle = coordinator.handle.clone();
         async move {
@@ -101,8 +98,9 @@ async fn a_unary_acquire_whose_caller_goes_away_leaves_its_waiter_away() {
     call.abort();
     // Another takes up the place by the same request id, which works only where the first call left or is told so.
     let mut leases = coordinator.leases();
-    let again =
-        tokio::spawn(async move { leases.acquire(of("worker-1", waiting("gone", 24, 600))).await });
+    let again = tokio::spawn(async move {
+        leases.acquire(of("training", "worker-1", waiting("gone", 24, 600))).await
+    });
     let first = coordinator
         .handle
         .query(|reading| reading.scheduler.lease(LeaseId(1)).map(|found| found.lease.token));
