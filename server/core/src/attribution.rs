@@ -35,6 +35,8 @@ pub(crate) struct Measurement {
     pub(crate) seen_bytes: u64,
     /// Without attribution: bytes that were seen in use, were given back since and did not go out of use yet.
     pub(crate) leaving_bytes: u64,
+    /// In use when that was last known.
+    pub(crate) used_last_bytes: Option<u64>,
 }
 
 /// A pass over the processes of a device.
@@ -108,9 +110,19 @@ impl Measurement {
             awaits_pass: false,
             seen_bytes: 0,
             leaving_bytes: 0,
+            used_last_bytes: report.as_ref().map(MemoryReport::used_bytes),
         };
         match report {
-            None => sample.pass = pass_before,
+            // A figure that is missing once changes nothing about what was seen.
+            None => {
+                sample.pass = pass_before;
+                if let Some(before) = before {
+                    (sample.off, sample.awaits_pass) = (before.off.clone(), before.awaits_pass);
+                    sample.seen_bytes = before.seen_bytes;
+                    sample.leaving_bytes = before.leaving_bytes;
+                    sample.used_last_bytes = before.used_last_bytes;
+                }
+            }
             Some(MemoryReport::Exact(reading)) => sample.memory = Some(reading),
             Some(MemoryReport::Sum { used_bytes }) => {
                 sample.pass = pass_before;
@@ -152,11 +164,12 @@ impl Measurement {
     /// Without attribution: growth is taken for leased bytes coming into use, a fall for bytes that were given back
     /// going out of it, and then for leased ones. The sum alone matters.
     fn see(&mut self, before: Option<&Self>, used_bytes: u64, takers: &[Taker]) {
-        let Some((before, reading)) = before.and_then(|it| Some((it, it.memory.as_ref()?))) else {
+        let Some((before, used_before)) = before.and_then(|it| Some((it, it.used_last_bytes?)))
+        else {
             return;
         };
-        let grown = used_bytes.saturating_sub(reading.used_bytes);
-        let fallen = reading.used_bytes.saturating_sub(used_bytes);
+        let grown = used_bytes.saturating_sub(used_before);
+        let fallen = used_before.saturating_sub(used_bytes);
         let left = fallen.min(before.leaving_bytes);
         let (leased, closed) = (sizes(takers, true), sizes(takers, false));
         let seen = before.seen_bytes.saturating_add(grown);

@@ -382,7 +382,14 @@ impl Site<'_> {
         (scarcest, whole_left)
     }
 
-    fn host_fits(&self, id: NodeId, node: &Node, request: &Request, kept: &HostKept) -> bool {
+    /// Whether a node has host CPU and memory left for a request.
+    pub(crate) fn host_fits(
+        &self,
+        id: NodeId,
+        node: &Node,
+        request: &Request,
+        kept: &HostKept,
+    ) -> bool {
         let (cpu, memory) =
             (request.constraints.host_cpu_millis, request.constraints.host_memory_bytes);
         if cpu == 0 && memory == 0 {

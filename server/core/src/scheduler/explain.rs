@@ -10,6 +10,7 @@ use crate::{
     lease::{Lease, State as LeaseState},
     notice::Cause,
     order::Lane,
+    placement::HostKept,
     preemption::{Bar, Preemptor},
     time::{Span, Time},
     view::{BLOCKING_MAX, Blocking, DeviceCondition, Explanation, ProcessView, Waiting},
@@ -69,7 +70,12 @@ impl Scheduler {
         let kept = device.kept_for.is_some_and(|other| other != lease.id);
         let share = lease.request.ask.share;
         if site.room(id, device).is_some_and(|room| room.fits(share)) {
-            return kept.then_some("kept for a request before it");
+            if kept {
+                return Some("kept for a request before it");
+            }
+            let node = site.inventory.node(device.node)?;
+            let fits = site.host_fits(device.node, node, &lease.request, &HostKept::new());
+            return (!fits).then_some("too little host CPU or memory is left");
         }
         let mut bare = device.clone();
         device.closed.keys().for_each(|part| bare.open(*part));
@@ -139,7 +145,18 @@ impl Scheduler {
 
     fn add_forecast(&self, lease: &Lease, waiting: &mut Waiting) {
         let Some((lane, keep)) = self.state.keep_of(lease.id) else {
-            waiting.forecast_basis = "requests before it go first".to_owned();
+            let first = self
+                .soft
+                .queue
+                .waiter(lease.id)
+                .is_none_or(|waiter| self.soft.queue.position(waiter.key) == 0);
+            waiting.forecast_basis = if first {
+                "something other than leases is in its way, or what it waited for in vain is not \
+                 kept for it for a while"
+            } else {
+                "requests before it go first"
+            }
+            .to_owned();
             return;
         };
         let site = self.site();

@@ -22,12 +22,13 @@ impl Scheduler {
         holder: Holder,
         out: &mut Output,
     ) {
-        if let Some(older) = self.soft.sessions.get(&holder).copied() {
+        // The newer one stands before the older one goes: nothing that is kept for the holder is given up in between.
+        let older = self.soft.sessions.insert(holder.clone(), caller);
+        self.soft.holders.insert(caller, holder.clone());
+        if let Some(older) = older {
             self.caller_gone(older, out);
             out.effects.push(Effect::SessionReplaced { caller: older });
         }
-        self.soft.sessions.insert(holder.clone(), caller);
-        self.soft.holders.insert(caller, holder.clone());
         self.holder_came_or_went(&holder, out);
         let newest = self.state.leases_of(&holder).rev().take(WELCOME_MAX);
         let mut leases: Vec<LeaseId> = newest.map(|lease| lease.id).collect();

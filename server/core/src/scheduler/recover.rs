@@ -9,7 +9,7 @@ use crate::{
     event::At,
     id::{DeviceId, LeaseId, NodeId},
     inventory::{Closed, ClosedUntil},
-    lease::{EndReason, State as LeaseState},
+    lease::{Fact, FactKind, Lease, State as LeaseState},
     output::{Effect, Output},
     policy::Policy,
     queue::{NewWaiter, Presence},
@@ -133,19 +133,11 @@ impl Scheduler {
         }
     }
 
-    /// Trees of unclean ends, and of leases paused by a loss, may have outlived the lock delay before the restart; the first pass tells.
+    /// Trees of unclean ends, and of leases paused by a loss, may have outlived the lock delay before the restart; the
+    /// first pass tells. What was given back was checked, and is foreign where it is left (P7).
     fn rearm_lingering(&mut self) {
-        let unclean = |state: LeaseState| {
-            matches!(
-                state,
-                LeaseState::Paused
-                    | LeaseState::Ended(
-                        EndReason::Expired | EndReason::Revoked | EndReason::DeviceLost
-                    )
-            )
-        };
         let ended: Vec<(LeaseId, Box<[DeviceId]>)> = (self.state.leases().values())
-            .filter(|lease| unclean(lease.state) && lease.request.process.is_some())
+            .filter(|lease| lease.request.process.is_some() && ended_uncleanly(lease))
             .map(|lease| (lease.id, lease.devices.clone()))
             .collect();
         for (id, devices) in ended {
@@ -173,4 +165,15 @@ impl Scheduler {
             self.soft.deadlines.set(until, Deadline::Keep(lease));
         }
     }
+}
+
+/// Whether a lease lost its devices rather than gave them back, by the last that happened to it.
+fn ended_uncleanly(lease: &Lease) -> bool {
+    let by_fact = |fact: &Fact| match fact.what {
+        FactKind::Reclaiming(_) | FactKind::Paused(None) => Some(true),
+        FactKind::Paused(Some(_)) | FactKind::Granted(_) | FactKind::Resumed(_) => Some(false),
+        _ => None,
+    };
+    let last = lease.history.iter().rev().find_map(by_fact);
+    !lease.state.holds() && last.unwrap_or(false)
 }

@@ -276,9 +276,11 @@ impl State {
             LeaseState::Paused,
             LeaseState::Reclaiming(reason),
         ];
+        let reclaimed = matches!(self.lease_mut(id)?.state, LeaseState::Reclaiming(_));
         let lease = self.enter(id, LeaseState::Ended(reason), &from)?;
         lease.ended_at = Some(at.time);
-        lease.detail = detail.cloned().or_else(|| lease.detail.take());
+        // What it once lost is no reason of a later end; why it was reclaimed is.
+        lease.detail = detail.cloned().or_else(|| lease.detail.take().filter(|_| reclaimed));
         lease.record(at, FactKind::Ended(reason));
         lease.history.shrink_to_fit();
         let (granted, holder) = (lease.granted_at.is_some(), lease.request.holder.name.clone());
