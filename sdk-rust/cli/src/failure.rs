@@ -117,6 +117,12 @@ impl Failure {
         self
     }
 
+    /// What is said of it.
+    #[cfg(test)]
+    pub(crate) fn message(&self) -> &str {
+        self.report.as_ref().map_or("", |report| &report.message)
+    }
+
     pub(crate) fn is(&self, exit: Exit) -> bool {
         self.exit == exit.code()
     }

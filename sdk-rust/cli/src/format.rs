@@ -45,6 +45,12 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// As `duration`, with tenths of a second where seconds are its greatest unit: `1.2s`.
+pub(crate) fn tenths(length: Duration) -> String {
+    let tenths = length.as_millis() / 100;
+    if tenths < 600 { format!("{}.{}s", tenths / 10, tenths % 10) } else { duration(length) }
+}
+
 fn two_units((greater, unit): (u64, &str), (lesser, lesser_unit): (u64, &str)) -> String {
     match lesser {
         0 => format!("{greater}{unit}"),
@@ -108,6 +114,14 @@ mod tests {
                 (7_380_000, "2h03m"),
                 (352_800_000, "4d02h"),
             ],
+        );
+    }
+
+    #[test]
+    fn a_pause_is_told_to_the_tenth() {
+        check(
+            |millis| tenths(Duration::from_millis(millis)),
+            &[(0, "0.0s"), (1_250, "1.2s"), (59_990, "59.9s"), (75_000, "1m15s")],
         );
     }
 

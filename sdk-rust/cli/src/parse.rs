@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use nix::sys::signal::Signal;
 
 /// The most bytes that one device of a lease may be asked for: 2^50, the bound of `Ask.memory_bytes`.
 const SIZE_BYTES_MAX: u64 = 1 << 50;
@@ -47,6 +48,16 @@ pub(crate) fn label(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(format!("{text:?} is not a label: write it like zone=west")),
     }
+}
+
+/// A signal by name or number: `USR1`, `SIGUSR1`, `10`.
+pub(crate) fn signal(text: &str) -> Result<Signal, String> {
+    let upper = text.trim().to_ascii_uppercase();
+    let number = upper.parse::<i32>().ok().and_then(|number| Signal::try_from(number).ok());
+    let named = || format!("SIG{}", upper.trim_start_matches("SIG")).parse::<Signal>().ok();
+    number
+        .or_else(named)
+        .ok_or_else(|| format!("{text:?} is not a signal: write it like USR1, SIGTSTP or 10"))
 }
 
 /// A compute capability, `8.9`, or `9` for `9.0`.
@@ -145,6 +156,22 @@ mod tests {
                 ("inf", Err("not a duration")),
                 ("99999999999999999999s", Err("not a duration")),
                 ("", Err("not a duration")),
+            ],
+        );
+    }
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        check(
+            signal,
+            &[
+                ("USR1", Ok(Signal::SIGUSR1)),
+                ("sigtstp", Ok(Signal::SIGTSTP)),
+                ("18", Ok(Signal::SIGCONT)),
+                ("0", Err("not a signal")),
+                ("99", Err("not a signal")),
+                ("PAUSE", Err("not a signal")),
+                ("", Err("not a signal")),
             ],
         );
     }

@@ -167,6 +167,21 @@ impl LeaseOptions {
         self.wait
     }
 
+    /// How it may be taken back, where that was said.
+    pub(crate) fn preemptible(&self) -> Option<PreemptibleOption> {
+        self.preemptible
+    }
+
+    /// The devices that were asked for by UUID; none: any will do.
+    pub(crate) fn devices_named(&self) -> &[String] {
+        &self.constraints.device_allow
+    }
+
+    /// Asks for these devices alone.
+    pub(crate) fn only_devices(&mut self, uuids: Vec<String>) {
+        self.constraints.device_allow = uuids;
+    }
+
     /// The request that the options stand for.
     pub(crate) fn request(&self) -> LeaseRequest {
         let mut request = self

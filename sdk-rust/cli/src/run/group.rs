@@ -1,32 +1,36 @@
-//! The command of `run`, in a process group of its own.
+//! The command of `run`, in a process group of its own, with everything that it starts.
 //!
-//! Promises: the command dies with this program where the kernel allows (`verb::exec_child`); signals reach
-//! the whole group; nothing of the group that can be ended is left when `end` returns.
+//! Promises: the command dies with this program where the kernel allows (`verb::exec_child`), and its group with it
+//! (`verb::guard`); signals reach the whole group; nothing below this program that can be ended is left when `end`
+//! returns.
 //! Leaves to others: when to send what (`verb::run`).
 
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, test_kill_process_group,
-    waitid,
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid,
 };
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
 use super::terminal::Terminal;
+use super::tree::{self, Children};
 use crate::environment::{DEVICE_VARIABLES, Variables};
 use crate::failure::exit_of_signal;
+use crate::pausing::Worker;
 
 /// How long the group may take to end by itself after SIGTERM before SIGKILL: the lock delay (15 s) that
 /// keeps its devices closed is longer, so nobody else is on them yet.
-const END_MAX: Duration = Duration::from_secs(10);
+pub(crate) const END_MAX: Duration = Duration::from_secs(10);
 
-/// How often a group without a leader is looked at: there is no event for its end.
+/// How often what is to end is looked at: there is no event for the end of a process that is nobody's child.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A running command.
@@ -36,11 +40,22 @@ pub(crate) struct Group {
     id: Pid,
     terminal: Option<Terminal>,
     children_changed: Stream,
+    children: Children,
+    /// What is not the command's: helpers of this program.
+    spared: Vec<Pid>,
+    /// Killed when dropped.
+    _guard: Option<Child>,
+    /// A pause stops it: that is no reason for this program to stop as well.
+    set_aside: Arc<AtomicBool>,
 }
 
 impl Group {
-    /// Starts a command line, program first.
-    pub(crate) fn start(words: &[OsString], variables: &Variables) -> io::Result<Self> {
+    /// Starts a command line, program first, beside the other children of this program.
+    pub(crate) fn start(
+        words: &[OsString],
+        variables: &Variables,
+        children: Children,
+    ) -> io::Result<Self> {
         let (program, arguments) = words
             .split_first()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "there is no command"))?;
@@ -53,14 +68,52 @@ impl Group {
         command.envs(variables);
         let terminal = Terminal::on_stdin();
         let child = command.spawn()?;
-        let id = child
-            .id()
-            .and_then(|id| i32::try_from(id).ok())
-            .and_then(Pid::from_raw)
-            .ok_or_else(|| io::Error::other("the command has no process id"))?;
-        let group = Self { child, id, terminal, children_changed };
+        let id = id_of(&child)?;
+        children.add(Some(id));
+        let group = Self {
+            child,
+            id,
+            terminal,
+            children_changed,
+            children,
+            spared: Vec::new(),
+            _guard: None,
+            set_aside: Arc::default(),
+        };
         group.to_foreground();
         Ok(group)
+    }
+
+    /// A helper of this program, which is no part of the command and does not end with it.
+    pub(crate) fn spare(&mut self, helper: Option<Pid>) {
+        self.children.add(helper);
+        self.spared.extend(helper);
+    }
+
+    /// Starts the program that ends the group should this one be killed. Doing without it is no failure.
+    pub(crate) fn guard_with(&mut self, words: &[OsString]) {
+        let Some((program, arguments)) = words.split_first() else { return };
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Ok(guard) = command.process_group(0).kill_on_drop(true).spawn() {
+            self.spare(id_of(&guard).ok());
+            self._guard = Some(guard);
+        }
+    }
+
+    /// The command's process, and its group's id.
+    pub(crate) fn id(&self) -> Pid {
+        self.id
+    }
+
+    /// The children that this program waits for.
+    pub(crate) fn children(&self) -> &Children {
+        &self.children
+    }
+
+    /// The command as what gives way to a notice.
+    pub(crate) fn worker(&self) -> Worker {
+        Worker::leader(self.id, self.terminal, Arc::clone(&self.set_aside))
     }
 
     /// Waits for the command to end. While it is stopped from the terminal (Ctrl-Z), so is this program.
@@ -68,28 +121,44 @@ impl Group {
         loop {
             tokio::select! {
                 status = self.child.wait() => return status,
-                _ = self.children_changed.recv() => self.stop_along(),
+                _ = self.children_changed.recv() => {
+                    self.children.reap_orphans();
+                    self.stop_along();
+                }
             }
         }
     }
 
-    /// Sends a signal, by its number, to the whole group.
+    /// Sends a signal, by its number, to the whole group. One that asks a paused command to stop reaches it even if
+    /// its pause stopped it.
     pub(crate) fn signal(&self, number: i32) {
         if let Some(signal) = Signal::from_named_raw(number) {
             // A group that is gone needs no signal.
             let _ = kill_process_group(self.id, signal);
+            let user = matches!(signal, Signal::USR1 | Signal::USR2);
+            if self.set_aside.load(Ordering::Acquire) && !user {
+                let _ = kill_process_group(self.id, Signal::CONT);
+            }
         }
     }
 
-    /// Ends the whole group: politely, then not. Returns when nothing of it is left.
-    pub(crate) async fn end(&mut self) {
-        let _ = kill_process_group(self.id, Signal::TERM);
-        // A stopped process gets its SIGTERM when it goes on.
-        let _ = kill_process_group(self.id, Signal::CONT);
-        if timeout(END_MAX, self.gone()).await.is_err() {
-            let _ = kill_process_group(self.id, Signal::KILL);
+    /// Ends the command and all that it started: politely, then not. Returns when nothing of it is left.
+    pub(crate) async fn end(&mut self, patience: Duration) {
+        let outside = self.children.outside(self.id, &self.spared);
+        // Once each: a second SIGTERM means "at once" to many programs. A stopped process gets it when it goes on.
+        for signal in [Signal::TERM, Signal::CONT] {
+            let _ = kill_process_group(self.id, signal);
+            tree::signal(&outside, signal);
+        }
+        if timeout(patience, self.gone()).await.is_err() {
+            // One that forks as fast as it is killed is caught by the next look.
+            while !self.left().is_empty() {
+                tree::signal(&self.left(), Signal::KILL);
+                sleep(LOOK_INTERVAL).await;
+            }
             let _ = self.child.wait().await;
         }
+        self.children.reap_orphans();
         self.leave_terminal();
     }
 
@@ -100,9 +169,13 @@ impl Group {
         }
     }
 
+    fn left(&self) -> Vec<Pid> {
+        self.children.running(self.id, &self.spared)
+    }
+
     async fn gone(&mut self) {
         let _ = self.child.wait().await;
-        while is_alive(self.id) {
+        while !self.left().is_empty() {
             sleep(LOOK_INTERVAL).await;
         }
     }
@@ -121,7 +194,7 @@ impl Group {
         let Some(terminal) = self.terminal else { return };
         let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
         let Ok(Some(status)) = waitid(WaitId::Pid(self.id), options) else { return };
-        if !status.stopped() {
+        if !status.stopped() || self.set_aside.load(Ordering::Acquire) {
             return;
         }
         if !terminal.is_own() {
@@ -132,26 +205,10 @@ impl Group {
     }
 }
 
-/// Whether a process of the group still runs. One that has ended and waits for its parent's attention does
-/// not: in a container nobody may ever pay it.
-fn is_alive(group: Pid) -> bool {
-    if test_kill_process_group(group).is_err() {
-        return false;
-    }
-    let Ok(processes) = std::fs::read_dir("/proc") else { return true };
-    processes.flatten().any(|process| {
-        let stat = std::fs::read_to_string(process.path().join("stat"));
-        stat.is_ok_and(|stat| runs_in(&stat, group))
-    })
-}
-
-/// Whether a line of `/proc/PID/stat` is of a running process of the group: behind the name, which is in
-/// parentheses and may hold anything, stand the state, the parent and the group.
-fn runs_in(stat: &str, group: Pid) -> bool {
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let mut fields = fields.split_whitespace();
-    let running = fields.next().is_some_and(|state| !matches!(state, "Z" | "X"));
-    running && fields.nth(1).and_then(|id| id.parse().ok()) == Some(group.as_raw_pid())
+/// The id of a child that was just started.
+pub(crate) fn id_of(child: &Child) -> io::Result<Pid> {
+    let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    id.ok_or_else(|| io::Error::other("the command has no process id"))
 }
 
 /// A command's exit code as a shell gives it: its own, or 128 and the signal that ended it.
@@ -166,28 +223,14 @@ pub(crate) fn exit_code(status: ExitStatus) -> u8 {
 mod tests {
     use super::*;
 
-    fn shell(script: &str) -> Vec<OsString> {
-        ["sh", "-c", script].map(OsString::from).to_vec()
-    }
-
-    #[test]
-    fn an_ended_process_does_not_run_in_its_group() {
-        let group = Pid::from_raw(77).unwrap();
-        for (stat, runs) in [
-            ("80 (sleep) S 1 77 77 0", true),
-            ("80 (a) b) R 1 77 77 0", true),
-            ("80 (sleep) Z 1 77 77 0", false),
-            ("80 (sleep) S 77 78 77 0", false),
-            ("", false),
-        ] {
-            assert_eq!(runs_in(stat, group), runs, "{stat}");
-        }
+    fn started(script: &str, variables: &Variables) -> Group {
+        let words = ["sh", "-c", script].map(OsString::from);
+        Group::start(&words, variables, Children::default()).unwrap()
     }
 
     async fn code_of(script: &str) -> u8 {
         let variables = Variables::from([("GPULEASE_LEASE_ID".to_owned(), "7".to_owned())]);
-        let mut group = Group::start(&shell(script), &variables).unwrap();
-        exit_code(group.wait().await.unwrap())
+        exit_code(started(script, &variables).wait().await.unwrap())
     }
 
     #[tokio::test]
@@ -210,16 +253,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_signal_reaches_the_command() {
-        let mut group = Group::start(&shell("exec sleep 600"), &Variables::new()).unwrap();
+        let mut group = started("exec sleep 600", &Variables::new());
         group.signal(2);
         assert_eq!(exit_code(group.wait().await.unwrap()), 130);
     }
 
     #[tokio::test]
     async fn ending_takes_the_whole_group_along() {
-        let script = "sleep 600 & sleep 600 & wait";
-        let mut group = Group::start(&shell(script), &Variables::new()).unwrap();
-        group.end().await;
-        assert!(!is_alive(group.id));
+        let mut group = started("sleep 600 & sleep 600 & wait", &Variables::new());
+        group.end(END_MAX).await;
+        assert_eq!(group.left(), Vec::<Pid>::new());
     }
 }

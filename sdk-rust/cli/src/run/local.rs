@@ -4,6 +4,7 @@
 //! meets no other coordinator; it dies with this program, and its directory goes with it.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -38,7 +39,11 @@ pub(crate) struct LocalCoordinator {
 #[derive(Deserialize)]
 struct Ready {
     endpoint: String,
+    socket: Option<String>,
 }
+
+/// The longest path that a Unix socket may have, by the size of its address.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 impl LocalCoordinator {
     /// Starts one, with simulated devices where a SPEC is given and the host's own otherwise.
@@ -48,7 +53,7 @@ impl LocalCoordinator {
             .tempdir()
             .context("cannot create a temporary directory for the local coordinator")?;
         let serve = program.restarted(serve_arguments(data.path().as_os_str(), simulate));
-        let words = program.restarted(exec_child_arguments(&serve));
+        let words = program.restarted(exec_child_arguments(false, &serve));
         let (first, rest) = words.split_first().context("this program cannot be started again")?;
         let mut child = Command::new(first)
             .args(rest)
@@ -73,10 +78,13 @@ impl LocalCoordinator {
         &self.endpoint
     }
 
+    pub(crate) fn process_id(&self) -> Option<Pid> {
+        super::group::id_of(&self.child).ok()
+    }
+
     /// Stops it gracefully, or not, within a bound.
     pub(crate) async fn stop(mut self) {
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(id) = id {
+        if let Some(id) = self.process_id() {
             let _ = kill_process(id, Signal::TERM);
         }
         if timeout(STOP_MAX, self.child.wait()).await.is_err() {
@@ -92,25 +100,19 @@ async fn ready(stdout: &mut BufReader<ChildStdout>) -> anyhow::Result<String> {
     }
     let ready: Ready = serde_json::from_str(&line)
         .with_context(|| format!("the local coordinator said {:?}", line.trim_end()))?;
-    Ok(ready.endpoint)
+    // Over the socket the coordinator can tell whose processes use the devices.
+    Ok(ready.socket.map_or(ready.endpoint, |path| format!("unix://{path}")))
 }
 
 fn serve_arguments(data: &std::ffi::OsStr, simulate: Option<&str>) -> Vec<OsString> {
-    let fixed = [
-        "serve",
-        "--json",
-        "--listen",
-        "127.0.0.1:0",
-        "--http",
-        "none",
-        "--socket",
-        "none",
-        "--log",
-        "warn",
-        "--data",
-    ];
+    let fixed =
+        ["serve", "--json", "--listen", "127.0.0.1:0", "--http", "none", "--log", "warn", "--data"];
     let mut arguments: Vec<OsString> = fixed.map(OsString::from).to_vec();
     arguments.push(data.to_owned());
+    let socket = Path::new(data).join("gpulease.sock");
+    let fits = socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX;
+    arguments.push("--socket".into());
+    arguments.push(if fits { socket.into_os_string() } else { "none".into() });
     if let Some(spec) = simulate {
         arguments.extend(["--simulate".into(), spec.into()]);
     }

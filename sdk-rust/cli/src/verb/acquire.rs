@@ -4,7 +4,7 @@
 //! for `release` and `renew`; with it the lease is renewed until a signal, and then released.
 
 use clap::Args;
-use gpulease::{Client, Lease, LeaseRequest};
+use gpulease::{Change, Client, Lease, LeaseRequest, LostReason};
 
 use crate::environment::{self, Grant, Variables};
 use crate::failure::Failure;
@@ -14,6 +14,7 @@ use crate::options::Context;
 use crate::request::LeaseOptions;
 use crate::signals::Stop;
 use crate::token_file::{self, Entry};
+use crate::told::{self, Teller};
 use crate::{format, table, tokens, view};
 
 pub(crate) const HELP: &str = with_exit_codes!(
@@ -98,7 +99,7 @@ async fn hold(context: &Context, lease: Lease, stop: &mut Stop) -> Result<(), Fa
     context.output.note(&format!("Holding lease {id}: Ctrl-C releases it."));
     let lost = tokio::select! {
         _ = stop.next() => None,
-        reason = lease.lost() => Some(reason),
+        reason = follow(context, &lease) => Some(reason),
     };
     if let Some(reason) = lost {
         tokens::ended(context, id);
@@ -111,6 +112,25 @@ async fn hold(context: &Context, lease: Lease, stop: &mut Stop) -> Result<(), Fa
     }
     context.output.note(&format!("Lease {id} released."));
     Ok(())
+}
+
+/// Tells every change until the lease is lost, and keeps the token of each new grant.
+async fn follow(context: &Context, lease: &Lease) -> LostReason {
+    let teller = Teller::of_data(context.output, lease.id());
+    let mut changes = lease.changes();
+    while let Some(change) = changes.next().await {
+        told::told(&change).iter().for_each(|told| teller.tell(told));
+        match change {
+            Change::Resumed(_) => tokens::keep(context, entry(context, lease)),
+            Change::Noticed(notice) => context.output.note(&format!(
+                "Stop, then: gpulease acknowledge {} --notice {}",
+                lease.id(),
+                notice.id
+            )),
+            _ => {}
+        }
+    }
+    lease.lost().await
 }
 
 /// The lease with its environment.

@@ -26,11 +26,13 @@ pub struct Options {
     command: Vec<OsString>,
 }
 
-/// The arguments that make this program become a command.
-pub(crate) fn arguments(command: &[OsString]) -> Vec<OsString> {
+/// The arguments that make this program become a command; under `json` it says so in JSON where it cannot.
+pub(crate) fn arguments(json: bool, command: &[OsString]) -> Vec<OsString> {
     let parent = rustix::process::getpid().as_raw_pid();
-    let words = ["exec-child".into(), format!("--parent={parent}").into(), "--".into()];
-    words.into_iter().chain(command.iter().cloned()).collect()
+    let words = ["exec-child".into(), format!("--parent={parent}").into()];
+    let json = json.then(|| "--json".into());
+    let end_of_options = std::iter::once("--".into());
+    words.into_iter().chain(json).chain(end_of_options).chain(command.iter().cloned()).collect()
 }
 
 /// Becomes the command; returns only if it cannot.

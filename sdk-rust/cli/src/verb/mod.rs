@@ -2,6 +2,7 @@
 
 mod acknowledge;
 mod acquire;
+mod adopt;
 mod completions;
 mod cordon;
 mod devices;
@@ -10,6 +11,7 @@ mod events;
 mod exec_child;
 mod explain;
 mod extend;
+mod guard;
 mod leases;
 mod open;
 mod processes;
@@ -84,6 +86,9 @@ pub enum Verb {
     /// Open a device that former leases closed, on your word that it is safe
     #[command(after_help = open::HELP)]
     Open(open::Options),
+    /// Lease for a process that runs already, until it ends
+    #[command(after_help = adopt::HELP)]
+    Adopt(Box<adopt::Options>),
     /// Show how the coordinator is, in figures
     #[command(after_help = status::HELP)]
     Status(status::Options),
@@ -93,6 +98,9 @@ pub enum Verb {
     /// Become a command that dies with its parent; used by `run`
     #[command(hide = true)]
     ExecChild(exec_child::Options),
+    /// End a process group when its keeper is gone; used by `run`
+    #[command(hide = true)]
+    Guard(guard::Options),
 }
 
 pub(crate) async fn dispatch(context: &Context, verb: Verb) -> Result<ExitCode, Failure> {
@@ -114,8 +122,10 @@ pub(crate) async fn dispatch(context: &Context, verb: Verb) -> Result<ExitCode, 
         Verb::Uncordon(options) => cordon::uncordon(context, &options).await,
         Verb::Drain(options) => drain::drain(context, &options).await,
         Verb::Open(options) => open::open(context, &options).await,
+        Verb::Adopt(options) => adopt::adopt(context, &options).await,
         Verb::Status(options) => status::status(context, &options).await,
         Verb::Completions(options) => completions::completions(context, &options),
+        Verb::Guard(options) => guard::guard(&options).await,
         Verb::ExecChild(options) => return Err(exec_child::exec_child(&options)),
     }
     .map(|()| ExitCode::SUCCESS)
