@@ -15,4 +15,5 @@ pub mod proxy;
 pub mod session;
 pub mod shell;
 pub mod skip;
+pub mod started;
 pub mod wire;

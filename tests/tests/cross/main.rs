@@ -6,6 +6,10 @@
 
 mod away;
 mod bad_input;
+mod cli_adopt;
+mod cli_drain;
+mod cli_pause;
+mod cli_processes;
 mod crash;
 mod crowd;
 mod disk;
