@@ -9,10 +9,13 @@
 //! What slips through all four (it left group and session, and its parent ended, between two passes) belongs to
 //! nobody: its memory is foreign, which is the safe side. A process that has exited and was not looked at by its
 //! parent no longer lives: its devices are closed.
+//!
+//! A root in another's tree is within that root, by the same rules. A tree lives while a member of it or of a root
+//! within it does, for they were all started by the same lease's holder.
 
 mod pass;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
     cgroup::Cgroup,
@@ -34,6 +37,14 @@ pub enum PassError {
     /// `/proc` cannot be listed.
     #[error("cannot list the processes of this host")]
     Unreadable(#[source] std::io::Error),
+    /// A process is there and does not read, which says nothing of it.
+    #[error("cannot read process {pid} of this host")]
+    ProcessUnreadable {
+        /// Which.
+        pid: u32,
+        /// Why: out of file descriptors or of memory, as a rule.
+        source: std::io::Error,
+    },
     /// Other users' processes are hidden.
     #[error("the processes of other users are hidden")]
     Hidden,
@@ -56,8 +67,10 @@ pub struct Trees {
 
 #[derive(Clone, Debug, Default)]
 struct Root {
-    /// How many members lived at the last pass; `None`: none has looked yet.
-    living: Option<usize>,
+    /// Whether a member, or one of a root within, lived at the last pass; `None`: none has looked yet.
+    living: Option<bool>,
+    /// The nearest root that it is within, kept from pass to pass as members are; never in a ring.
+    outer: Option<ProcessKey>,
     /// Its process group had a member at every pass so far; else the number may be somebody else's by now.
     group_gone: bool,
     /// The same of its session.
@@ -98,11 +111,19 @@ impl Trees {
         Ok(())
     }
 
-    /// No longer follows the tree of this process. Its members belong to nobody, or to a root further up if they
-    /// still descend from it.
-    pub fn forget(&mut self, root: ProcessKey) {
-        if self.roots.remove(&root).is_some() {
-            self.members.retain(|_, of| *of != root);
+    /// No longer follows the trees of these processes. Their members belong to nobody, or to a root further up if they
+    /// still descend from it; the roots within them are within the next further up.
+    pub fn forget(&mut self, roots: &BTreeSet<ProcessKey>) {
+        let forgotten: BTreeMap<ProcessKey, Root> =
+            roots.iter().filter_map(|root| self.roots.remove_entry(root)).collect();
+        if forgotten.is_empty() {
+            return;
+        }
+        self.members.retain(|_, of| !forgotten.contains_key(of));
+        for root in self.roots.values_mut() {
+            while let Some(outer) = root.outer.and_then(|outer| forgotten.get(&outer)) {
+                root.outer = outer.outer;
+            }
         }
     }
 
@@ -117,18 +138,16 @@ impl Trees {
         self.roots.keys().copied()
     }
 
-    /// Whether any member of this root lived at the last pass; `None`: it is not followed, or no pass has begun since
-    /// it was declared.
+    /// Whether any member of this root, or of a root within it, lived at the last pass; `None`: it is not followed, or
+    /// no pass has begun since it was declared.
     #[must_use]
     pub fn lives(&self, root: ProcessKey) -> Option<bool> {
-        self.roots.get(&root)?.living.map(|living| living > 0)
+        self.roots.get(&root)?.living
     }
 
-    /// The roots of which a member lived at the last pass, in order.
+    /// The roots that lived at the last pass, as [`Self::lives`] has it, in order.
     pub fn living_roots(&self) -> impl Iterator<Item = ProcessKey> {
-        let living =
-            |(key, root): (&ProcessKey, &Root)| root.living.is_some_and(|n| n > 0).then_some(*key);
-        self.roots.iter().filter_map(living)
+        self.roots.iter().filter(|(_, root)| root.living == Some(true)).map(|(key, _)| *key)
     }
 
     /// The root that a process belongs to, by the last pass.
@@ -142,6 +161,30 @@ impl Trees {
     pub fn key_of(&self, pid: u32) -> Option<ProcessKey> {
         let started = *self.seen.get(&pid)?;
         Some(ProcessKey { pid, started })
+    }
+
+    /// Notes which root another is within, unless that closes a ring, as groups that were joined crosswise would.
+    fn put_within(&mut self, key: ProcessKey, outer: ProcessKey) {
+        if self.roots.get(&key).is_none_or(|root| root.outer == Some(outer)) {
+            return;
+        }
+        let up = |at: &ProcessKey| self.roots.get(at).and_then(|root| root.outer);
+        if std::iter::successors(Some(outer), up).any(|at| at == key) {
+            return;
+        }
+        if let Some(root) = self.roots.get_mut(&key) {
+            root.outer = Some(outer);
+        }
+    }
+
+    /// A root lives, and so does every root that it is within.
+    fn mark_living(&mut self, root: ProcessKey) {
+        let mut next = self.roots.get_mut(&root);
+        while let Some(root) = next.filter(|root| root.living != Some(true)) {
+            root.living = Some(true);
+            let outer = root.outer;
+            next = outer.and_then(|outer| self.roots.get_mut(&outer));
+        }
     }
 
     /// Where processes are read from.

@@ -143,9 +143,70 @@ fn a_root_in_a_tree_takes_its_part_of_it_whenever_it_is_declared() {
     trees.pass().unwrap();
     check(&trees, outer, &[10]);
     check(&trees, inner, &[11, 12]);
-    trees.forget(inner);
+    trees.forget(&[inner].into());
     trees.pass().unwrap();
     check(&trees, outer, &[10, 11, 12]);
+}
+
+#[test]
+fn a_root_lives_while_a_root_within_it_does() {
+    let host = Host::new();
+    let [outer, middle, inner] = [key(10, 100), key(11, 110), key(12, 120)];
+    for who in [someone(10, 1, 100), someone(11, 10, 110), someone(12, 11, 120)] {
+        host.start(who);
+    }
+    let lives = |trees: &Trees| [outer, middle, inner].map(|root| trees.lives(root));
+    let mut trees = host.trees(&[outer, middle, inner]);
+    host.end(10);
+    host.start(someone(11, 1, 110));
+    trees.pass().unwrap();
+    check(&trees, middle, &[11]);
+    assert_eq!(lives(&trees), [Some(true); 3], "what the first started uses what it leased");
+    assert!(trees.living_roots().eq([outer, middle, inner]));
+    host.end(11);
+    host.start(someone(12, 1, 120));
+    trees.forget(&[middle].into());
+    trees.pass().unwrap();
+    assert_eq!(lives(&trees), [Some(true), None, Some(true)]);
+    host.end(12);
+    trees.pass().unwrap();
+    assert_eq!(lives(&trees), [Some(false), None, Some(false)]);
+}
+
+#[test]
+fn a_member_that_is_declared_when_its_root_has_gone_is_within_it() {
+    let host = Host::new();
+    let (outer, inner, late) = (key(10, 100), key(11, 110), key(12, 120));
+    let grouped = |who: Someone| Someone { group: 10, ..who };
+    host.start(grouped(someone(10, 1, 100)));
+    host.start(someone(11, 10, 110));
+    let mut trees = host.trees(&[outer]);
+    host.end(10);
+    host.start(someone(11, 1, 110));
+    // Nobody saw its parent.
+    host.start(grouped(someone(12, 1, 120)));
+    for root in [inner, late] {
+        trees.declare(root).unwrap();
+    }
+    trees.pass().unwrap();
+    host.end(11);
+    trees.pass().unwrap();
+    assert_eq!([outer, inner, late].map(|root| trees.lives(root)), [true, false, true].map(Some));
+}
+
+#[test]
+fn a_root_that_joined_the_group_of_one_within_it_is_not_within_that() {
+    let host = Host::new();
+    let roots = [key(10, 100), key(11, 110)];
+    host.start(Someone { group: 11, ..someone(10, 1, 100) });
+    host.start(Someone { group: 11, ..someone(11, 10, 110) });
+    let mut trees = host.trees(&roots);
+    assert!(trees.roots.values().map(|root| root.outer).eq([None, Some(roots[0])]));
+    // Where their starts do not tell who is older, there is no ring either.
+    trees.put_within(roots[0], roots[1]);
+    assert!(trees.roots.values().map(|root| root.outer).eq([None, Some(roots[0])]));
+    trees.forget(&roots.into());
+    assert_eq!(trees.root_count(), 0);
 }
 
 #[test]
@@ -257,6 +318,20 @@ fn a_pass_that_cannot_see_everybody_changes_nothing() {
     check(&trees, key(10, 100), &[10]);
     drop(host);
     assert!(matches!(trees.pass(), Err(PassError::Unreadable(_))));
+}
+
+#[test]
+fn a_pass_in_which_somebody_cannot_be_read_changes_nothing() {
+    let host = Host::new();
+    let root = key(10, 100);
+    host.start(someone(10, 1, 100));
+    let mut trees = host.trees(&[root]);
+    // A directory opens and does not read: one of the errors that say nothing of the process.
+    let stat = host.directory(10).join("stat");
+    fs::remove_file(&stat).unwrap();
+    fs::create_dir(&stat).unwrap();
+    assert!(matches!(trees.pass(), Err(PassError::ProcessUnreadable { pid: 10, .. })));
+    check(&trees, root, &[10]);
 }
 
 #[test]

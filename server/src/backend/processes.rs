@@ -4,7 +4,7 @@
 //! is never called exited, for after a restart its orphans are nobody's, and who never saw it live knows nothing of
 //! them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use gpulease_core::{
     id::Name,
@@ -97,8 +97,8 @@ impl Processes {
         let is_over = |root: &ProcessKey| {
             living.binary_search(root).is_err() && !self.unseen.contains_key(root)
         };
-        let over: Vec<ProcessKey> = self.trees.roots().filter(is_over).collect();
-        over.into_iter().for_each(|root| self.trees.forget(root));
+        let over: BTreeSet<ProcessKey> = self.trees.roots().filter(is_over).collect();
+        self.trees.forget(&over);
         let alive = living.iter().chain(self.unseen.keys()).map(|root| process(*root)).collect();
         Ok((!self.roots_left_out).then_some(alive))
     }

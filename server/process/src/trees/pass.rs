@@ -4,6 +4,7 @@
 //! after the pass began; ids that change hands meanwhile are told apart by their starts.
 
 use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
 
 use super::{PassError, Root, RootCgroup, Trees};
 use crate::{
@@ -27,6 +28,15 @@ struct Everybody<'a> {
     cgroups: HashMap<u32, Option<Cgroup>>,
 }
 
+/// Who belongs where, by this pass.
+#[derive(Default)]
+struct Found {
+    /// The root of each process that has one.
+    members: HashMap<ProcessKey, ProcessKey>,
+    /// Of each living root within another the nearest such.
+    outers: HashMap<ProcessKey, ProcessKey>,
+}
+
 impl Trees {
     /// Reads all processes once, and brings every answer up to date.
     ///
@@ -38,16 +48,21 @@ impl Trees {
         let mut everybody = Everybody { proc: &proc, by_pid, cgroups: HashMap::new() };
         let descended = self.descended(&everybody);
         self.look_at_cgroups(&mut everybody);
-        let mut members = HashMap::with_capacity(self.members.len());
+        let mut found = Found::default();
         for (pid, stat) in &everybody.by_pid {
             let key = ProcessKey { pid: *pid, started: stat.started };
-            let descends = descended.get(pid).copied().flatten();
-            if let Some(root) = descends.or_else(|| self.grouped(stat, &everybody)) {
-                members.insert(key, root);
+            let root = descended.get(pid).copied().flatten();
+            if let Some(root) = root.or_else(|| self.grouped(key, stat, &everybody)) {
+                found.members.insert(key, root);
+            }
+            if root == Some(key)
+                && let Some(outer) = self.outer(key, stat, &descended, &everybody)
+            {
+                found.outers.insert(key, outer);
             }
         }
-        self.add_cgroup_members(&mut everybody, &mut members);
-        self.settle(members, &everybody);
+        self.add_cgroup_members(&mut everybody, &mut found);
+        self.settle(found, &everybody);
         Ok(())
     }
 
@@ -75,13 +90,42 @@ impl Trees {
         if self.roots.contains_key(&key) {
             return Some(key);
         }
-        let is_new = |root| self.roots.get(&root).is_some_and(|root: &Root| root.living.is_none());
-        let known = self.members.get(&key).copied().filter(|_| !above.is_some_and(is_new));
-        known.or(above)
+        let known = self.members.get(&key).copied();
+        known.filter(|_| !self.is_new(above)).or(above)
+    }
+
+    /// Rules 1 to 3 for a root: the nearest other root that it is within.
+    fn outer(
+        &self,
+        key: ProcessKey,
+        stat: &Stat,
+        descended: &HashMap<u32, Option<ProcessKey>>,
+        everybody: &Everybody<'_>,
+    ) -> Option<ProcessKey> {
+        let parent = everybody.parent(key.pid);
+        let above = parent.and_then(|parent| descended.get(&parent).copied().flatten());
+        let above = above.filter(|above| *above != key);
+        // As a root, or as a member before it was declared one.
+        let known = self.roots.get(&key).and_then(|root| root.outer);
+        let known = known.or_else(|| self.members.get(&key).copied().filter(|of| *of != key));
+        let descends = known.filter(|_| !self.is_new(above)).or(above);
+        // A group can be joined by one's elders; who started whom cannot be so.
+        let grouped = || self.grouped(key, stat, everybody);
+        descends.or_else(|| grouped().filter(|outer| outer.started <= key.started))
+    }
+
+    /// No pass has looked at this root yet.
+    fn is_new(&self, root: Option<ProcessKey>) -> bool {
+        root.and_then(|root| self.roots.get(&root)).is_some_and(|root| root.living.is_none())
     }
 
     /// Rule 3.
-    fn grouped(&self, stat: &Stat, everybody: &Everybody<'_>) -> Option<ProcessKey> {
+    fn grouped(
+        &self,
+        process: ProcessKey,
+        stat: &Stat,
+        everybody: &Everybody<'_>,
+    ) -> Option<ProcessKey> {
         let of = |number: u32, gone: fn(&Root) -> bool| {
             // Whoever has the number as an id now is whose group it is.
             let owner = everybody.by_pid.get(&number).map(|owner| owner.started);
@@ -89,7 +133,7 @@ impl Trees {
             let to = ProcessKey { pid: number, started: owner.unwrap_or(stat.started) };
             let (key, root) = self.roots.range(from..=to).next_back()?;
             let same = owner.is_none_or(|started| started == key.started);
-            (same && !gone(root)).then_some(*key)
+            (same && *key != process && !gone(root)).then_some(*key)
         };
         of(stat.group, |root| root.group_gone)
             .or_else(|| of(stat.session, |root| root.session_gone))
@@ -113,12 +157,9 @@ impl Trees {
         }
     }
 
-    /// Rule 4. Costs one more file for everybody who belongs to nobody, and nothing while no root has an own cgroup.
-    fn add_cgroup_members(
-        &self,
-        everybody: &mut Everybody<'_>,
-        members: &mut HashMap<ProcessKey, ProcessKey>,
-    ) {
+    /// Rule 4. Costs one more file for everybody who belongs to nobody and for every root that is within none, and
+    /// nothing while no root has an own cgroup.
+    fn add_cgroup_members(&self, everybody: &mut Everybody<'_>, found: &mut Found) {
         let owned: Vec<(ProcessKey, &Cgroup)> = self
             .roots
             .iter()
@@ -135,35 +176,44 @@ impl Trees {
             .by_pid
             .iter()
             .map(|(pid, stat)| ProcessKey { pid: *pid, started: stat.started });
-        let others: Vec<_> = all.filter(|key| !members.contains_key(key)).collect();
+        let others: Vec<_> = all.filter(|key| self.is_nowhere(*key, found)).collect();
         for key in others {
             let Some(cgroup) = everybody.cgroup(key.pid) else { continue };
             // The deepest is the nearest.
-            let within = owned.iter().filter(|(_, own)| cgroup.is_within(own));
+            let within = owned.iter().filter(|(root, own)| *root != key && cgroup.is_within(own));
             if let Some((root, _)) = within.reduce(|a, b| if b.1.is_within(a.1) { b } else { a }) {
-                members.insert(key, *root);
+                let is_root = self.roots.contains_key(&key);
+                let to = if is_root { &mut found.outers } else { &mut found.members };
+                to.insert(key, *root);
             }
         }
     }
 
-    /// Counts, and keeps the outcome.
-    fn settle(&mut self, members: HashMap<ProcessKey, ProcessKey>, everybody: &Everybody<'_>) {
+    /// It belongs to nobody, or is a root within none.
+    fn is_nowhere(&self, key: ProcessKey, found: &Found) -> bool {
+        let found = if self.roots.contains_key(&key) { &found.outers } else { &found.members };
+        !found.contains_key(&key)
+    }
+
+    /// Finds out who lives, and keeps the outcome.
+    fn settle(&mut self, found: Found, everybody: &Everybody<'_>) {
         let groups: HashSet<u32> = everybody.by_pid.values().map(|stat| stat.group).collect();
         let sessions: HashSet<u32> = everybody.by_pid.values().map(|stat| stat.session).collect();
         for (key, root) in &mut self.roots {
-            root.living = Some(0);
+            root.living = Some(false);
             let owner = everybody.by_pid.get(&key.pid).map(|stat| stat.started);
             let lives = owner == Some(key.started);
             let theirs = |numbers: &HashSet<u32>| owner.is_none() && numbers.contains(&key.pid);
             root.group_gone |= !lives && !theirs(&groups);
             root.session_gone |= !lives && !theirs(&sessions);
         }
-        for root in members.values() {
-            if let Some(Root { living: Some(living), .. }) = self.roots.get_mut(root) {
-                *living += 1;
-            }
+        for (key, outer) in found.outers {
+            self.put_within(key, outer);
         }
-        self.members = members;
+        for root in found.members.values() {
+            self.mark_living(*root);
+        }
+        self.members = found.members;
         self.seen = everybody.by_pid.iter().map(|(pid, stat)| (*pid, stat.started)).collect();
     }
 }
@@ -212,11 +262,12 @@ fn read_all(proc: &Proc) -> Result<HashMap<u32, Stat>, PassError> {
     let pids = proc.pids().map_err(PassError::Unreadable)?.ok_or(PassError::TooMany)?;
     let mut by_pid = HashMap::with_capacity(pids.len());
     for pid in pids {
-        // Whoever may not be looked at, while the first process may, is nobody's member.
-        if let Ok(Some(stat)) = proc.stat(pid)
-            && !stat.exited
-        {
-            by_pid.insert(pid, stat);
+        match proc.stat(pid) {
+            Ok(stat) => by_pid.extend(stat.filter(|stat| !stat.exited).map(|stat| (pid, stat))),
+            // Whoever may not be looked at, while the first process may, is nobody's member.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+            // Without file descriptors or memory a living process does not read: to leave it out would end its tree.
+            Err(source) => return Err(PassError::ProcessUnreadable { pid, source }),
         }
     }
     if !by_pid.contains_key(&FIRST) {
