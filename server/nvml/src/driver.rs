@@ -20,8 +20,9 @@ use crate::{
 /// The most devices of one host: far over the 16 of the largest, and a bound on an inventory.
 pub const DEVICES_MAX: u32 = 1_024;
 
-/// So many unclear answers in a row about a device's memory make it unavailable. One is nothing; at a sample a second,
-/// three are within the 3 s after which the device would be stale anyway.
+/// So many samples in a row with an unclear answer about a device's memory, or inventories in which it said nothing
+/// clear, make it unavailable. One is nothing; at a sample a second, three are within the 3 s after which the device
+/// would be stale anyway, and so it is while inventories wait for a clear answer.
 pub const UNCLEAR_MAX: u32 = 3;
 
 /// Where to look.
@@ -48,6 +49,8 @@ pub struct Driver {
     devices: Vec<Known>,
     /// The devices that ever answered in this generation, by NVML's number: what a lost one was.
     uuids: BTreeMap<u32, String>,
+    /// In how many inventories in a row a device said nothing clear, by NVML's number: at most one for each device.
+    unclear: BTreeMap<u32, u32>,
     generation: u64,
     quiesced: bool,
     remarks: Vec<Remark>,
@@ -69,6 +72,9 @@ pub enum Trouble {
     /// It cannot be used.
     #[error("{0}")]
     Unavailable(String),
+    /// It said nothing clear this time.
+    #[error("{0}")]
+    Unclear(String),
     /// No device can be read before [`Driver::rebuild`] succeeds.
     #[error("the NVIDIA driver cannot be used")]
     Driver(#[source] DriverError),
@@ -123,6 +129,7 @@ impl Driver {
             session: None,
             devices: Vec::new(),
             uuids: BTreeMap::new(),
+            unclear: BTreeMap::new(),
             generation: 0,
             quiesced: false,
             remarks: Vec::new(),
@@ -154,6 +161,7 @@ impl Driver {
     fn close(&mut self) {
         self.devices.clear();
         self.uuids.clear();
+        self.unclear.clear();
         self.session = None;
     }
 
@@ -213,15 +221,11 @@ impl Driver {
             match self.look_at(index, known) {
                 Ok(device) => {
                     self.uuids.insert(index, device.info.uuid.clone());
+                    self.unclear.remove(&index);
                     self.devices.push(device);
                 }
                 Err(Trouble::Driver(error)) => return Err(error),
-                Err(trouble) => inventory.failures.push(DeviceFailure {
-                    index,
-                    uuid: self.uuids.get(&index).cloned(),
-                    not_permitted: matches!(trouble, Trouble::NotPermitted),
-                    reason: trouble.to_string(),
-                }),
+                Err(trouble) => inventory.failures.push(self.failure(index, &trouble)),
             }
         }
         self.devices.sort_by_key(|known| {
@@ -230,6 +234,27 @@ impl Driver {
         });
         inventory.devices = self.devices.iter().map(|known| known.info.clone()).collect();
         Ok(inventory)
+    }
+
+    fn failure(&mut self, index: u32, trouble: &Trouble) -> DeviceFailure {
+        let mut reason = trouble.to_string();
+        let mut unclear = matches!(trouble, Trouble::Unclear(_));
+        if unclear {
+            let times = self.unclear.entry(index).or_default();
+            *times = times.saturating_add(1);
+            unclear = *times < UNCLEAR_MAX;
+            reason = format!("{reason}, {times} times in a row");
+        } else {
+            self.unclear.remove(&index);
+        }
+        let not_permitted = matches!(trouble, Trouble::NotPermitted);
+        DeviceFailure {
+            index,
+            uuid: self.uuids.get(&index).cloned(),
+            reason,
+            not_permitted,
+            unclear,
+        }
     }
 
     /// Attaches to one device, and reads what it is unless it sleeps.
@@ -244,12 +269,13 @@ impl Driver {
         }
         let uuid = insist(|| session.device(attached).and_then(|device| device.uuid()))
             .map_err(|error| refused("reading the UUID of a device", error))?;
-        let marks = before.filter(|known| known.info.uuid == uuid).map(|known| known.marks.clone());
-        self.describe(index, attached, uuid, marks.unwrap_or_default())
+        let before = before.filter(|known| known.info.uuid == uuid);
+        self.describe(index, attached, uuid, before)
     }
 }
 
-/// Asks again while the answer is unclear: to take a device for lost ends the leases on it.
+/// Asks again while the answer is unclear, for a moment's trouble is not worth to miss a device until the next
+/// inventory.
 fn insist<T>(mut ask: impl FnMut() -> Result<T, NvmlError>) -> Result<T, NvmlError> {
     for _ in 1..UNCLEAR_MAX {
         match ask() {
@@ -272,7 +298,8 @@ fn refused(attempted: &'static str, error: NvmlError) -> Trouble {
     match classify(&error) {
         Class::Rebuild => Trouble::Driver(DriverError::of(attempted, error)),
         Class::NotPermitted => Trouble::NotPermitted,
-        Class::Off | Class::Unavailable | Class::Unclear => {
+        Class::Unclear => Trouble::Unclear(format!("{attempted} failed: {error}")),
+        Class::Off | Class::Unavailable => {
             Trouble::Unavailable(format!("{attempted} failed: {error}"))
         }
     }

@@ -56,4 +56,6 @@ pub struct DeviceFailure {
     pub reason: String,
     /// It is there for others, and not for this user: no fault of the device.
     pub not_permitted: bool,
+    /// It said nothing clear, and not yet in [`crate::UNCLEAR_MAX`] inventories in a row: it may be well.
+    pub unclear: bool,
 }

@@ -236,6 +236,41 @@ fn a_device_that_is_attached_to_with_difficulty_is_not_lost() {
 }
 
 #[test]
+fn a_device_is_lost_when_it_says_nothing_clear_in_several_inventories() {
+    for read in ["nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetUUID", "nvmlDeviceGetMemoryInfo_v2"]
+    {
+        let bench = Bench::with(1);
+        let mut fresh = Driver::open(bench.options()).unwrap();
+        let fault = bench.fake.fail(read, Code::UNKNOWN).unwrap();
+        let unclear = |driver: &mut Driver| {
+            let failures = driver.inventory().unwrap().failures;
+            failures.iter().map(|failure| failure.unclear).collect::<Vec<_>>()
+        };
+        for _ in 1..UNCLEAR_MAX {
+            assert_eq!(unclear(&mut fresh), [true], "{read}");
+        }
+        assert_eq!(unclear(&mut fresh), [false], "{read}");
+        bench.fake.lift(fault).unwrap();
+        assert_eq!(unclear(&mut fresh), [], "{read}");
+        bench.fake.fail_times(read, Code::UNKNOWN, UNCLEAR_MAX).unwrap();
+        assert!(!unclear(&mut fresh).contains(&false), "{read}: it is counted anew");
+    }
+}
+
+#[test]
+fn a_known_device_keeps_its_size_while_its_memory_is_unclear() {
+    let bench = Bench::with(1);
+    let mut driver = bench.driver();
+    bench.fake.fail("nvmlDeviceGetMemoryInfo_v2", Code::UNKNOWN).unwrap();
+    for _ in 1..UNCLEAR_MAX {
+        let devices = driver.inventory().unwrap().devices;
+        assert_eq!(devices[0].memory.unwrap().total_bytes, 80 * GIB);
+    }
+    let failures = driver.inventory().unwrap().failures;
+    assert!(matches!(&failures[..], [lost] if !lost.unclear), "{failures:?}");
+}
+
+#[test]
 fn a_sensor_that_fails_takes_nothing_else_with_it() {
     let bench = Bench::with(1);
     let mut driver = bench.driver();

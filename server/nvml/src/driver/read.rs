@@ -132,24 +132,28 @@ impl Driver {
         index: u32,
         attached: Attached,
         uuid: String,
-        mut marks: Marks,
+        before: Option<&Known>,
     ) -> Result<Known, Trouble> {
         let Some(session) = &mut self.session else { return Err(Trouble::Unknown) };
         let remarks = &mut self.remarks;
+        let mut marks = before.map(|known| known.marks.clone()).unwrap_or_default();
         let mut reader = Reader { session, attached, uuid: &uuid, marks: &mut marks, remarks };
         let model = reader.figure(Figure::Model, |session, at| session.name(at))?;
         let model = model.unwrap_or_else(|| "unknown".to_owned());
-        let mut measured = reader.memory()?;
-        while measured.is_none() && reader.marks.unclear > 0 {
-            measured = reader.memory()?;
-        }
+        let measured = reader.memory_insisting()?;
         let measured = measured
             .or_else(|| is_unified(&model).then(|| host_memory(&self.options.proc_root)).flatten());
-        let memory = measured.map(|memory| MemorySize {
+        let mut memory = measured.map(|memory| MemorySize {
             total_bytes: memory.total_bytes,
             reserved_bytes: memory.reserved_bytes,
             unified: memory.unified,
         });
+        if memory.is_none() && reader.marks.unclear > 0 {
+            memory = before.and_then(|known| known.info.memory);
+            if memory.is_none() {
+                return Err(Trouble::Unclear("its memory could not be read".to_owned()));
+            }
+        }
         let capability =
             reader.read(Figure::ComputeCapability, |device| device.cuda_compute_capability())?;
         let info = DeviceInfo {
@@ -257,6 +261,20 @@ impl Reader<'_> {
             });
         }
         self.count_unclear(unclear)?;
+        Ok(memory)
+    }
+
+    /// Reads memory anew while the answer is unclear; all those together count as one.
+    fn memory_insisting(&mut self) -> Result<Option<Memory>, Trouble> {
+        let before = self.marks.unclear;
+        let mut memory = self.memory()?;
+        for _ in 1..UNCLEAR_MAX {
+            if self.marks.unclear == 0 {
+                break;
+            }
+            self.marks.unclear = before;
+            memory = self.memory()?;
+        }
         Ok(memory)
     }
 
