@@ -16,6 +16,8 @@ const CHECKS_MAX: usize = gpulease_core::inventory::DEVICES_KNOWN_MAX;
 /// The most processes that wait to be tracked: 16 bytes each make a megabyte, and twice the process ids that a host has
 /// by default.
 pub(super) const TRACKED_MAX: usize = 65_536;
+/// The most nodes that wait to be quiesced or resumed: an operator names one at a time, and 64 bytes each make 64 KiB.
+const QUIESCED_MAX: usize = 1_024;
 
 /// What was asked for since the last step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,8 +28,8 @@ pub struct Asked {
     pub tracked: BTreeSet<Process>,
     /// Some of these were dropped: that nothing is known of a process does not prove its exit any more.
     pub tracked_dropped: bool,
-    /// The driver is to be let go, or to be taken up again.
-    pub quiesced: Option<bool>,
+    /// The nodes whose driver is to be let go (`true`), or to be taken up again.
+    pub quiesced: BTreeMap<Name, bool>,
 }
 
 impl Asked {
@@ -44,6 +46,14 @@ impl Asked {
         }
         let newest = self.checks.entry(device).or_default();
         *newest = number.max(*newest);
+    }
+
+    fn quiesce(&mut self, node: Name, quiesced: bool) {
+        if self.quiesced.len() >= QUIESCED_MAX && !self.quiesced.contains_key(&node) {
+            tracing::warn!(%node, quiesced, "too many nodes are to be quiesced: this one is left as it is");
+            return;
+        }
+        self.quiesced.insert(node, quiesced);
     }
 
     fn track(&mut self, process: Process) {
@@ -73,14 +83,10 @@ impl Handle {
         self.shared.ask(|asked| asked.track(process));
     }
 
-    /// Lets the driver and every handle go, for a reset or a change of partitions; its devices are not measured.
-    pub fn quiesce(&self) {
-        self.shared.ask(|asked| asked.quiesced = Some(true));
-    }
-
-    /// Takes the driver up again.
-    pub fn resume(&self) {
-        self.shared.ask(|asked| asked.quiesced = Some(false));
+    /// Lets the driver of a node and every handle go, for a reset or a change of partitions, or takes it up again. While
+    /// it is let go, its devices are not measured. A node that is not the backend's own changes nothing.
+    pub fn quiesce(&self, node: Name, quiesced: bool) {
+        self.shared.ask(|asked| asked.quiesce(node, quiesced));
     }
 }
 

@@ -75,7 +75,11 @@ impl Processes {
             Ok(()) => {
                 self.unseen.entry(root).or_insert(now);
             }
-            Err(_) => self.roots_left_out = true,
+            Err(error) => {
+                if !std::mem::replace(&mut self.roots_left_out, true) {
+                    tracing::warn!(%error, "until a restart, no exit of a process tree is believed");
+                }
+            }
         }
     }
 

@@ -12,12 +12,8 @@ impl Errands for ToBackend {
         self.0.check(device.clone(), number);
     }
 
-    fn quiesce(&self, _: &Name, quiesced: bool) {
-        if quiesced {
-            self.0.quiesce();
-        } else {
-            self.0.resume();
-        }
+    fn quiesce(&self, node: &Name, quiesced: bool) {
+        self.0.quiesce(node.clone(), quiesced);
     }
 
     fn track(&self, process: Process) {

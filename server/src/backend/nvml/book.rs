@@ -10,7 +10,7 @@ use gpulease_core::{
     input::{DeviceReport, DeviceSample, MemoryReport, ProcessUse},
     inventory::DeviceFacts,
 };
-use gpulease_nvml::{DeviceInfo, Inventory, Sample};
+use gpulease_nvml::{DeviceFailure, DeviceInfo, Inventory, Sample};
 
 use super::reader::{Look, Outcome, Reading, Users};
 use crate::backend::{DEVICES_PER_NODE_MAX, DeviceDefaults, Measurement};
@@ -32,6 +32,8 @@ struct Entry {
     used_bytes: Option<u64>,
     /// Why the last look could not tell its users apart.
     blind: Option<Name>,
+    /// It did not answer the last inventory, which proved nothing of it.
+    undecided: bool,
 }
 
 /// What one reading tells.
@@ -54,10 +56,17 @@ impl Book {
     /// Takes what there is.
     pub(super) fn take_inventory(&mut self, inventory: &Inventory) {
         for entry in &mut self.devices {
-            let failure = inventory
-                .failures
+            let failures = &inventory.failures;
+            let failure = failures
                 .iter()
-                .find(|failure| failure.uuid.as_ref() == Some(&entry.info.uuid));
+                .find(|failure| failure.uuid.as_ref() == Some(&entry.info.uuid))
+                // NVML opened anew does not know yet who it is that does not answer.
+                .or_else(|| failures.iter().find(|one| one.uuid.is_none() && is_undecided(one)));
+            let named = inventory.devices.iter().any(|info| info.uuid == entry.info.uuid);
+            if let Some(failure) = failure.filter(|failure| !named && is_undecided(failure)) {
+                entry.leave_undecided(failure);
+                continue;
+            }
             let reason = failure.map_or("the driver no longer names it", |failure| &failure.reason);
             entry.lost = Some(Name::new(reason));
         }
@@ -78,7 +87,13 @@ impl Book {
         if self.devices.len() >= DEVICES_PER_NODE_MAX {
             return None;
         }
-        self.devices.push(Entry { info: info.clone(), lost: None, used_bytes: None, blind: None });
+        self.devices.push(Entry {
+            info: info.clone(),
+            lost: None,
+            used_bytes: None,
+            blind: None,
+            undecided: false,
+        });
         Some(self.devices.len() - 1)
     }
 
@@ -145,6 +160,15 @@ impl Entry {
         let memory = info.memory.or(self.info.memory);
         self.info = DeviceInfo { memory, ..info.clone() };
         self.lost = unusable(&self.info);
+        self.undecided = false;
+    }
+
+    /// It is not read, and so becomes stale; whether it is lost stays as it was, and with it the leases on it.
+    fn leave_undecided(&mut self, failure: &DeviceFailure) {
+        if !std::mem::replace(&mut self.undecided, true) {
+            let (uuid, why) = (&self.info.uuid, &failure.reason);
+            tracing::warn!(%uuid, %why, "a device cannot be read: its leases stay, and it becomes stale");
+        }
     }
 
     fn tell(
@@ -211,6 +235,11 @@ impl Entry {
             power_draw_milliwatts: sample.power_draw_milliwatts,
         }
     }
+}
+
+/// It may be well: closed to this user, which is configuration, or without a clear answer so far.
+fn is_undecided(failure: &DeviceFailure) -> bool {
+    failure.not_permitted || failure.unclear
 }
 
 /// Why a device that answers cannot be granted.

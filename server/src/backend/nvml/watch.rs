@@ -289,6 +289,15 @@ impl Nvml {
         }
     }
 
+    /// Who was dropped is not told again, so that this lasts.
+    fn lose_proof(&mut self) {
+        if !mem::replace(&mut self.unproven, true) {
+            tracing::warn!(
+                "too many processes are to be tracked: until a restart, no exit of a process tree is believed"
+            );
+        }
+    }
+
     fn note_order(&mut self, out_of_order: Option<OutOfOrder>) {
         match (&self.out_of_order, &out_of_order) {
             (old, Some(new)) if old.as_ref() != Some(new) => {
@@ -310,7 +319,9 @@ impl Backend for Nvml {
         for (device, number) in asked.checks {
             self.checks.ask(device, number);
         }
-        self.unproven |= asked.tracked_dropped;
+        if asked.tracked_dropped {
+            self.lose_proof();
+        }
         // Who holds many leases is tracked once. Too many are forgotten, and told anew when they come again.
         if self.known.len() >= TRACKED_MAX {
             self.known.clone_from(&self.tracked);
@@ -319,9 +330,15 @@ impl Backend for Nvml {
         self.tracked.extend(new);
         if self.tracked.len() > TRACKED_MAX {
             self.tracked.clear();
-            self.unproven = true;
+            self.lose_proof();
         }
-        self.quiesced = asked.quiesced.or(self.quiesced);
+        for (node, quiesced) in asked.quiesced {
+            if node == self.node.name {
+                self.quiesced = Some(quiesced);
+            } else {
+                tracing::warn!(%node, quiesced, "the node's driver is not this coordinator's to quiesce or resume");
+            }
+        }
     }
 
     fn step(&mut self, now: Time, sink: &mut dyn Sink) {

@@ -107,6 +107,24 @@ fn a_lost_device_is_told_with_its_reason() {
 }
 
 #[test]
+fn a_device_that_is_closed_to_this_user_is_not_lost() {
+    let host = Host::with(2);
+    let mut backend = host.backend();
+    let attach = ("nvmlDeviceGetHandleByIndex_v2", uuid(0));
+    let fault = host.fake.fail((attach.0, attach.1.as_str()), Code::NO_PERMISSION).unwrap();
+    // Past the inventory that opens NVML anew, which no longer knows whose the number is.
+    for tenth in 1..=4_000 {
+        backend.step(tenth * 100);
+        assert!(backend.observed().is_none(), "told as lost at {tenth} tenths of a second");
+    }
+    backend.play(401_000);
+    assert!(backend.sample(0).is_none() && backend.sample(1).is_some());
+    host.fake.lift(fault).unwrap();
+    backend.play(440_000);
+    assert!(backend.sample(0).is_some());
+}
+
+#[test]
 fn a_device_missing_for_long_is_looked_for_by_opening_the_driver_anew() {
     let host = Host::with(2);
     let mut backend = host.backend();
@@ -120,14 +138,17 @@ fn a_device_missing_for_long_is_looked_for_by_opening_the_driver_anew() {
 fn a_quiesced_driver_is_not_touched_until_it_is_resumed() {
     let host = Host::with(1);
     let mut backend = host.backend();
-    backend.ask(|asked| asked.quiesced = Some(true));
+    backend.ask(|asked| asked.quiesced = [("another".into(), true)].into());
+    backend.step(100);
+    assert_eq!(host.fake.calls("nvmlShutdown").unwrap(), 0, "another node's driver is meant");
+    backend.ask(|asked| asked.quiesced = [("alpha".into(), true)].into());
     backend.step(200);
     assert_eq!(host.fake.calls("nvmlShutdown").unwrap(), 1);
     let before = host.fake.calls("nvmlInit_v2").unwrap();
     backend.play(60_000);
     assert!(backend.signs() > 0 && backend.sample(0).is_none() && backend.observed().is_none());
     assert_eq!(host.fake.calls("nvmlInit_v2").unwrap(), before);
-    backend.ask(|asked| asked.quiesced = Some(false));
+    backend.ask(|asked| asked.quiesced = [("alpha".into(), false)].into());
     backend.step(60_200);
     backend.play(61_000);
     assert!(backend.sample(0).is_some());
