@@ -11,6 +11,7 @@ use std::future::pending;
 use std::time::{Duration, Instant};
 
 use gpulease::{Grant, Lease, LeaseStatus, LostReason, Notice};
+use nix::sys::signal::Signal;
 use rustix::process::Pid;
 use tokio::time::timeout;
 
@@ -175,7 +176,10 @@ impl Pauser<'_> {
         if self.lease.is_lost() {
             return pending().await;
         }
-        if self.lease.notice().is_none() {
+        // A lease that paused, or that was resumed with a new grant, has no notice either: what it asks for comes next.
+        let goes_on =
+            matches!(self.lease.status(), LeaseStatus::Active | LeaseStatus::Uncertain { .. });
+        if goes_on && self.lease.fencing_token() == grant.fencing_token {
             self.teller().tell(&Told::NoticeWithdrawn);
             self.go_on(pauses, grant, grant).await.map_err(Outcome::Stuck)?;
         }
@@ -199,6 +203,9 @@ impl Pauser<'_> {
             self.hook("--on-pause", command, &variables).await?;
             if let Some(signal) = pauses.pause_signal {
                 self.worker.signal(signal);
+                if stops(signal) {
+                    self.worker.has_stopped().await;
+                }
             }
         } else if let Some(signal) = pauses.pause_signal {
             self.worker.stop_by(signal).await?;
@@ -255,6 +262,11 @@ impl Pauser<'_> {
     fn teller(&self) -> Teller {
         Teller::beside(self.context.output, self.lease.id())
     }
+}
+
+/// Whether a process that does not handle a signal is stopped by it.
+fn stops(signal: Signal) -> bool {
+    matches!(signal, Signal::SIGSTOP | Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU)
 }
 
 /// Whether two grants are of the same devices, in the same order: that is how a process counts them.

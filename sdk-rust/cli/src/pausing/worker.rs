@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use rustix::process::{Pid, kill_process, kill_process_group};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::run::terminal::Terminal;
 
 /// How often a process is looked at that is to stop: nobody but its parent is told when it does.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long a process may take to stop by a signal that stops it: the kernel needs no such time, a handler might.
+const STOP_MAX: Duration = Duration::from_secs(2);
 
 /// The process that gives way.
 #[derive(Clone, Debug)]
@@ -86,10 +89,19 @@ impl Worker {
             // Stopped before, and for another reason: it takes the signal only when it goes on.
             self.signal(Signal::SIGCONT);
         }
+        self.stopped().await;
+        Ok(())
+    }
+
+    /// Waits until it has stopped, or has not for so long that it handles the signal in another way.
+    pub(crate) async fn has_stopped(&self) {
+        let _ = timeout(STOP_MAX, self.stopped()).await;
+    }
+
+    async fn stopped(&self) {
         while !self.is_stopped() {
             sleep(LOOK_INTERVAL).await;
         }
-        Ok(())
     }
 
     fn handles(&self, signal: Signal) -> bool {
@@ -116,6 +128,17 @@ fn catches(status: &str, signal: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_stop_is_waited_for() {
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let worker = Worker::stranger(Pid::from_child(&child));
+        worker.signal(Signal::SIGSTOP);
+        worker.has_stopped().await;
+        assert!(worker.is_stopped());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 
     #[test]
     fn a_caught_signal_is_a_bit_of_the_mask() {
