@@ -2,7 +2,7 @@
 //!
 //! Promises: the command dies with this program where the kernel allows (`verb::exec_child`), and its group with it
 //! (`verb::guard`); signals reach the whole group; nothing below this program that can be ended is left when `end`
-//! returns.
+//! returns, which it does in bounded time, and it says what could not be ended.
 //! Leaves to others: when to send what (`verb::run`).
 
 use std::ffi::OsString;
@@ -29,6 +29,10 @@ use crate::pausing::Worker;
 /// How long the group may take to end by itself after SIGTERM before SIGKILL: the lock delay (15 s) that
 /// keeps its devices closed is longer, so nobody else is on them yet.
 pub(crate) const END_MAX: Duration = Duration::from_secs(10);
+
+/// How long what was sent SIGKILL may take to be gone. The kernel ends a process at once unless that waits for a device
+/// or a file server, which may take any time.
+const KILL_MAX: Duration = Duration::from_secs(5);
 
 /// How often what is to end is looked at: there is no event for the end of a process that is nobody's child.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -142,24 +146,42 @@ impl Group {
         }
     }
 
-    /// Ends the command and all that it started: politely, then not. Returns when nothing of it is left.
-    pub(crate) async fn end(&mut self, patience: Duration) {
+    /// Ends the command and all that it started: politely, then, when the patience is over, not. Returns what is left
+    /// of it: processes of other users, and such as the kernel does not end.
+    #[must_use = "what is left may still use the devices"]
+    pub(crate) async fn end(&mut self, patience: impl Future<Output = ()>) -> Vec<Pid> {
         let outside = self.children.outside(self.id, &self.spared);
         // Once each: a second SIGTERM means "at once" to many programs. A stopped process gets it when it goes on.
         for signal in [Signal::TERM, Signal::CONT] {
             let _ = kill_process_group(self.id, signal);
             tree::signal(&outside, signal);
         }
-        if timeout(patience, self.gone()).await.is_err() {
-            // One that forks as fast as it is killed is caught by the next look.
-            while !self.left().is_empty() {
-                tree::signal(&self.left(), Signal::KILL);
-                sleep(LOOK_INTERVAL).await;
-            }
-            let _ = self.child.wait().await;
+        let is_gone = tokio::select! {
+            biased;
+            () = self.gone() => true,
+            () = patience => false,
+        };
+        if !is_gone {
+            let _ = timeout(KILL_MAX, self.killed()).await;
         }
         self.children.reap_orphans();
         self.leave_terminal();
+        self.left()
+    }
+
+    /// Kills until nothing is left that can be killed.
+    async fn killed(&mut self) {
+        loop {
+            // One that forks as fast as it is killed is caught by the next look.
+            let left = self.left();
+            if tree::kill(&left).len() == left.len() {
+                break;
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+        if !self.left().contains(&self.id) {
+            let _ = self.child.wait().await;
+        }
     }
 
     /// Takes the terminal back, once the command is over.
@@ -261,7 +283,12 @@ mod tests {
     #[tokio::test]
     async fn ending_takes_the_whole_group_along() {
         let mut group = started("sleep 600 & sleep 600 & wait", &Variables::new());
-        group.end(END_MAX).await;
-        assert_eq!(group.left(), Vec::<Pid>::new());
+        assert_eq!(group.end(sleep(END_MAX)).await, Vec::<Pid>::new());
+    }
+
+    #[tokio::test]
+    async fn what_does_not_listen_is_killed_when_patience_is_over() {
+        let mut group = started("trap '' TERM; sleep 600 & wait; sleep 600", &Variables::new());
+        assert_eq!(group.end(std::future::ready(())).await, Vec::<Pid>::new());
     }
 }

@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process, set_child_subreaper, waitid,
 };
@@ -93,6 +94,12 @@ pub(crate) fn signal(ids: &[Pid], signal: Signal) {
         // One that is gone needs no signal.
         let _ = kill_process(*id, signal);
     }
+}
+
+/// Kills each; returns those that this program may not kill: another user's.
+pub(crate) fn kill(ids: &[Pid]) -> Vec<Pid> {
+    let refused = |id: &&Pid| kill_process(**id, Signal::KILL) == Err(Errno::PERM);
+    ids.iter().filter(refused).copied().collect()
 }
 
 fn below(processes: &[Process], root: Pid, spared: &[Pid]) -> HashSet<Pid> {

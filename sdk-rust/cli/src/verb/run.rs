@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::Args;
 use gpulease::{Client, Grant, Lease, LeaseRequest, LeaseStatus, LostReason, Notice};
 use rustix::process::Pid;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{exec_child, guard};
 use crate::environment::{self, Variables};
@@ -36,10 +36,11 @@ COMMAND runs in a process group of its own, with these variables set:
   GPULEASE_LEASE_ID       the lease               GPULEASE_FENCING_TOKEN
 Signals (INT, TERM, HUP, QUIT, USR1, USR2) go to that group. A lost lease stops COMMAND and all that
 it started: SIGTERM, 10 s later SIGKILL. What is left of them when COMMAND ends is stopped as well;
-then the lease is released. If this program is killed, the kernel kills COMMAND, and a helper its
-process group (not what has left the group), and the lease ends with its TTL. Ctrl-Z stops this
-program too: the lease is not renewed meanwhile. Over the coordinator's Unix socket (--endpoint
-unix:///PATH) this program declares itself: memory of all that it starts is told from others'.
+then the lease is released; where some cannot be ended (another user's) it ends with its TTL. If
+this program is killed, the kernel kills COMMAND, and a helper its process group (not what has left
+the group), and the lease ends with its TTL. Ctrl-Z stops this program too: the lease is not
+renewed meanwhile. Over the coordinator's Unix socket (--endpoint unix:///PATH) this program
+declares itself: memory of all that it starts is told from others'.
 
 Giving way (--preemptible pause): others that may have the devices send a notice with a deadline.
   with --on-pause      CMD runs; when it exits 0, --pause-signal is sent if given, and the devices
@@ -263,8 +264,10 @@ impl Run<'_> {
         };
         match end {
             End::Exited(status) => {
-                group.end(END_MAX).await;
-                self.release(lease).await;
+                let left = group.end(sleep(END_MAX)).await;
+                if let Some(lease) = self.unless_used(lease, &left) {
+                    self.release(lease).await;
+                }
                 let status = status.map_err(|error| {
                     Failure::other(format!("cannot wait for the command: {error}"))
                 })?;
@@ -272,22 +275,50 @@ impl Run<'_> {
             }
             End::Over(Outcome::Lost(reason)) => {
                 note(&format!("is lost ({reason}): stopping COMMAND"));
-                group.end(END_MAX).await;
+                let left = group.end(sleep(END_MAX)).await;
+                drop(self.unless_used(lease, &left));
                 stopped(lost(&reason))
             }
             End::Over(Outcome::Asked(notice)) => {
                 note(&format!("is taken back ({notice}): stopping COMMAND"));
-                group.end(notice.remaining.saturating_sub(ANSWER_TIME)).await;
-                self.answer(lease, &notice).await;
+                let left = group.end(time_of(&lease, &notice)).await;
+                if let Some(lease) = self.unless_used(lease, &left) {
+                    self.answer(lease, &notice).await;
+                }
                 stopped(format!("was taken back: {notice}"))
             }
             End::Over(Outcome::Stuck(why)) => {
                 note(&format!("cannot be used ({why}): stopping COMMAND"));
-                group.end(END_MAX).await;
-                self.release(lease).await;
+                let left = group.end(sleep(END_MAX)).await;
+                if let Some(lease) = self.unless_used(lease, &left) {
+                    self.release(lease).await;
+                }
                 stopped(format!("could not be used any more: {why}"))
             }
         }
+    }
+
+    /// The lease, unless something is left of the command that may use its devices: then it is not given back, and the
+    /// devices stay closed to others for what its TTL and the lock delay leave.
+    fn unless_used(&self, lease: Lease, left: &[Pid]) -> Option<Lease> {
+        if left.is_empty() {
+            return Some(lease);
+        }
+        // So many are named; the rest is counted.
+        const NAMED_MAX: usize = 16;
+        let named = left.iter().take(NAMED_MAX).map(|id| id.as_raw_pid().to_string());
+        let named = named.collect::<Vec<_>>().join(" ");
+        let more = match left.len().saturating_sub(NAMED_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        self.context.output.warn(&format!(
+            "lease {} is not released and ends with its TTL: processes of COMMAND could not be ended, since they are \
+             another user's or wait in the kernel, and may still use its devices: {named}{more}",
+            lease.id()
+        ));
+        let _ = lease.detach();
+        None
     }
 
     /// Answers the notice of a lease that ends with it; one that was withdrawn meanwhile is released.
@@ -321,6 +352,27 @@ impl Run<'_> {
         };
         environment::variables(&grant, &environment::host_name())
     }
+}
+
+/// Waits until the time is over that a notice leaves for ending the command, as it stands by then. Where the lease is
+/// lost, or no notice stands any more, no more is waited than what ending takes without one.
+async fn time_of(lease: &Lease, notice: &Notice) {
+    let mut changes = lease.changes();
+    let time = |notice: &Notice| Instant::now() + notice.remaining.saturating_sub(ANSWER_TIME);
+    let mut until = time(notice);
+    let lost = lease.lost();
+    tokio::pin!(lost);
+    loop {
+        let standing = lease.notice().filter(|_| !lease.is_lost());
+        let Some(standing) = standing else { break };
+        until = time(&standing);
+        tokio::select! {
+            () = sleep_until(until) => return,
+            _ = &mut lost => break,
+            change = changes.next() => if change.is_none() { break },
+        }
+    }
+    sleep_until(until.min(Instant::now() + END_MAX)).await;
 }
 
 fn lost(reason: &LostReason) -> String {
