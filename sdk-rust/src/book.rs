@@ -27,11 +27,15 @@ pub(crate) struct Tenure {
 impl State {
     pub(crate) fn hold(&mut self, info: LeaseInfo, keeps: bool, told: Told) -> Arc<Held> {
         let valid_until = told.after.saturating_add(info.remaining.unwrap_or(info.ttl));
+        // One that the clock has ended stays lost: what is told now begins anew, beside it.
+        self.lose_by_time(info.id, told.before);
         if let Some(tenure) = self.held.get(&info.id) {
             // The same request was made twice and both callers get the one lease.
             let held = Arc::clone(&tenure.held);
             held.renewed(told.after, valid_until);
-            held.observe(Report::whole(info, told));
+            if !held.observe(Report::whole(info, told)) {
+                self.attend(held.id, told.before, told.before);
+            }
             return held;
         }
         let interval = info.ttl / 3;
@@ -54,6 +58,16 @@ impl State {
         if let Some(tenure) = self.forget(lease_id) {
             tenure.held.lose(reason);
         }
+    }
+
+    /// Loses it where the clock says so, be it that nobody has looked since. Whether it did.
+    pub(crate) fn lose_by_time(&mut self, lease_id: u64, now: Duration) -> bool {
+        let reason = self.held.get(&lease_id).and_then(|tenure| tenure.held.lost_by_time(now));
+        let is_lost = reason.is_some();
+        if let Some(reason) = reason {
+            self.lose(lease_id, reason);
+        }
+        is_lost
     }
 
     pub(crate) fn lose_all(&mut self, reason: &LostReason) {
@@ -96,7 +110,7 @@ impl State {
     /// The leases that a welcome shows, as they are: what was missed meanwhile is made up for.
     pub(crate) fn welcomed(&mut self, leases: &[v1::Lease], told: Told, now: Duration) {
         for lease in leases {
-            if !self.held.contains_key(&lease.id) {
+            if self.lose_by_time(lease.id, now) || !self.held.contains_key(&lease.id) {
                 continue;
             }
             let info = LeaseInfo::from(lease.clone());
@@ -115,9 +129,9 @@ impl State {
         let (lease_id, attention) = (info.id, tenure.attention);
         if info.state.is_kept() {
             let resumed = info.fencing_token > tenure.held.fencing_token();
-            tenure.held.observe(Report::whole(info, told));
+            let believed = tenure.held.observe(Report::whole(info, told));
             // The first use of a new token makes the older one worthless, and tells how long it lives.
-            self.attend(lease_id, if resumed { now } else { attention }, now);
+            self.attend(lease_id, if resumed || !believed { now } else { attention }, now);
         } else {
             let reason = info.end_reason;
             let detail = info.end_detail.clone();

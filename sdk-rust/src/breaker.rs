@@ -20,6 +20,10 @@ use crate::error::{Error, ErrorKind};
 
 /// When the circuit opens and closes.
 ///
+/// Counted is each try to open the session and each answer to an acquire, its own repetitions included: a failure is
+/// that the coordinator is unavailable, cannot be connected to, or says nothing in time; anything else that it answers,
+/// be it a refusal, is a success. Renewals, releases and reading calls do not count.
+///
 /// ```
 /// use gpulease::BreakerSettings;
 /// use std::time::Duration;

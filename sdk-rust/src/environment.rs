@@ -38,7 +38,13 @@ const OWN: &[&[&str]] = &[
 ];
 
 /// What the command line sets for the programs it runs.
-const TOLD_TO_PROGRAMS: &[&str] = &["GPULEASE_LEASE_ID", "GPULEASE_FENCING_TOKEN"];
+const TOLD_TO_PROGRAMS: &[&str] = &[
+    "GPULEASE_LEASE_ID",
+    "GPULEASE_FENCING_TOKEN",
+    "GPULEASE_CHILD_PID",
+    "GPULEASE_NOTICE_ID",
+    "GPULEASE_NOTICE_SECONDS",
+];
 
 /// What only tests read.
 const OF_TESTS: &[&str] = &[
@@ -245,6 +251,9 @@ mod tests {
             ("GPULEASE_ENDPOINT", "x"),
             ("GPULEASE_LEASES_LOCK_DELAY", "1s"),
             ("GPULEASE_LEASE_ID", "1"),
+            ("GPULEASE_CHILD_PID", "1"),
+            ("GPULEASE_NOTICE_ID", "1"),
+            ("GPULEASE_NOTICE_SECONDS", "1"),
             ("GPU_WHATEVER", "x"),
         ]);
         assert_eq!(environment.unknown().collect::<Vec<_>>(), ["GPULEASE_ENDPONT"]);

@@ -5,6 +5,7 @@
 //! | active | PAUSING | pausing, until its deadline | noticed |
 //! | pausing | PAUSING | pausing; another notice, cause or deadline | noticed, notice changed |
 //! | pausing | ACTIVE, same token | active | notice withdrawn |
+//! | pausing | the same, asked before the notice was heard | pausing: it is asked again | |
 //! | active, pausing | PAUSED | paused | paused |
 //! | any | ACTIVE, greater token | active under that token | paused unless it was, resumed |
 //! | any | RECLAIMING, ENDED | over | ended |
@@ -29,7 +30,7 @@ pub(crate) const NEVER: u64 = u64::MAX;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Active,
-    Pausing { notice: Notice, deadline: Duration },
+    Pausing { notice: Notice, deadline: Duration, heard_at: Duration },
     Paused,
 }
 
@@ -87,6 +88,7 @@ impl Facts {
             (LeaseState::Pausing, Some(notice)) => Phase::Pausing {
                 notice: notice.clone(),
                 deadline: told.before.saturating_add(notice.remaining),
+                heard_at: told.before,
             },
             (LeaseState::Paused, _) => Phase::Paused,
             _ => Phase::Active,
@@ -103,6 +105,15 @@ impl Facts {
             Phase::Pausing { deadline, .. } if self.acknowledging.is_none() => nanos(*deadline),
             _ => NEVER,
         }
+    }
+
+    /// The coordinator says at once that a lease changes, and what became of renewals only when all of a message are
+    /// done. So one that was sent before the notice was heard may tell of the time before it.
+    pub(crate) fn may_be_older_than_notice(&self, report: &Report) -> bool {
+        matches!(&self.phase, Phase::Pausing { heard_at, .. }
+            if report.state == LeaseState::Active
+                && report.fencing_token == self.info.fencing_token
+                && report.told.after < *heard_at)
     }
 
     /// A new grant: whatever was held before is gone, be it that nobody said so meanwhile.
@@ -135,6 +146,7 @@ impl Facts {
                 (self.phase, self.acknowledging) = (Phase::Active, None);
                 said.push(Change::NoticeWithdrawn);
             }
+            (Phase::Active, LeaseState::Active, _) => self.acknowledging = None,
             (Phase::Active | Phase::Pausing { .. }, LeaseState::Paused, _) => {
                 (self.phase, self.acknowledging) = (Phase::Paused, None);
                 said.push(Change::Paused);
@@ -148,15 +160,15 @@ impl Facts {
         let earliest = told.after.saturating_add(notice.remaining);
         let latest = told.before.saturating_add(notice.remaining);
         let known = match &self.phase {
-            Phase::Pausing { notice: known, deadline } if known.id == notice.id => {
-                Some((known.clone(), *deadline))
+            Phase::Pausing { notice: known, deadline, heard_at } if known.id == notice.id => {
+                Some((known.clone(), *deadline, *heard_at))
             }
             _ => None,
         };
-        let Some((known, before)) = known else {
+        let Some((known, before, heard_at)) = known else {
             self.acknowledging = None;
             said.push(Change::Noticed(notice.clone()));
-            self.phase = Phase::Pausing { notice, deadline: latest };
+            self.phase = Phase::Pausing { notice, deadline: latest, heard_at: told.before };
             return;
         };
         let deadline = before.clamp(earliest, latest);
@@ -167,7 +179,7 @@ impl Facts {
             said.push(Change::NoticeChanged(notice.clone()));
         }
         let deadline = if changed { deadline } else { before.min(latest) };
-        self.phase = Phase::Pausing { notice, deadline };
+        self.phase = Phase::Pausing { notice, deadline, heard_at };
     }
 }
 

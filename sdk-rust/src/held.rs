@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -36,7 +36,7 @@ pub(crate) struct Work {
 pub(crate) struct Held {
     pub(crate) id: u64,
     pub(crate) ttl: Duration,
-    /// It outlives its TTL while nobody is at the coordinator's socket.
+    /// It lives on for a TTL after each time that nobody was at the coordinator's socket.
     pub(crate) keeps: bool,
     facts: Mutex<Facts>,
     fencing_token: AtomicU64,
@@ -46,8 +46,6 @@ pub(crate) struct Held {
     deadline_nanos: AtomicU64,
     /// Likewise: from when on it is uncertain.
     uncertain_from_nanos: AtomicU64,
-    /// Nobody is at the coordinator's socket, and the lease outlives that.
-    unreachable: AtomicBool,
     over: OnceLock<LostReason>,
     /// Wakes whoever waits for a change and looks for itself.
     changed: watch::Sender<()>,
@@ -68,7 +66,6 @@ impl Held {
             valid_until_nanos: AtomicU64::new(nanos(valid_until)),
             deadline_nanos: AtomicU64::new(facts.deadline_nanos()),
             uncertain_from_nanos: AtomicU64::new(nanos(uncertain_from)),
-            unreachable: AtomicBool::new(false),
             facts: Mutex::new(facts),
             over: OnceLock::new(),
             changed: watch::channel(()).0,
@@ -102,7 +99,6 @@ impl Held {
         self.valid_until_nanos.fetch_max(nanos(valid_until), Ordering::AcqRel);
         let uncertain_from = sent_at.saturating_add(self.ttl / 2).min(valid_until);
         self.uncertain_from_nanos.fetch_max(nanos(uncertain_from), Ordering::AcqRel);
-        self.unreachable.store(false, Ordering::Release);
         let mut facts = self.facts();
         if std::mem::take(&mut facts.uncertain) {
             self.say(Change::Certain);
@@ -118,11 +114,16 @@ impl Held {
         }
     }
 
-    /// Takes up what the coordinator says of a lease that is not over.
-    pub(crate) fn observe(&self, report: Report) {
+    /// Takes up what the coordinator says of a lease that is not over. `false`: it may be older than the notice that
+    /// stands, and was not believed.
+    #[must_use]
+    pub(crate) fn observe(&self, report: Report) -> bool {
         let mut facts = self.facts();
         if report.fencing_token < facts.info.fencing_token || self.over.get().is_some() {
-            return;
+            return true;
+        }
+        if facts.may_be_older_than_notice(&report) {
+            return false;
         }
         let (token, state, told) = (report.fencing_token, report.state, report.told);
         let is_newer = token > facts.info.fencing_token;
@@ -137,11 +138,16 @@ impl Held {
         }
         facts.proceed(state, report.notice, told, &mut said);
         facts.info.state = state;
+        facts.info.notice = match &facts.phase {
+            Phase::Pausing { notice, .. } => Some(notice.clone()),
+            _ => None,
+        };
         self.deadline_nanos.store(facts.deadline_nanos(), Ordering::Release);
         for change in said {
             tracing::debug!(lease_id = self.id, ?change, "lease changed");
             self.say(change);
         }
+        true
     }
 
     fn say(&self, change: Change) {
@@ -177,9 +183,7 @@ impl Held {
     /// Why it is lost by the clock alone.
     pub(crate) fn lost_by_time(&self, now: Duration) -> Option<LostReason> {
         let now = nanos(now);
-        if self.unreachable.load(Ordering::Acquire) {
-            None
-        } else if now >= self.valid_until_nanos.load(Ordering::Acquire) {
+        if now >= self.valid_until_nanos.load(Ordering::Acquire) {
             Some(LostReason::ValidityOver)
         } else if now >= self.deadline_nanos.load(Ordering::Acquire) {
             Some(LostReason::NoticeOver)
@@ -196,16 +200,13 @@ impl Held {
         nanos(now) >= self.uncertain_from_nanos.load(Ordering::Acquire)
     }
 
-    /// Nobody is at the coordinator's socket, or somebody is again. Only a lease that keeps takes note.
-    pub(crate) fn set_unreachable(&self, unreachable: bool) {
+    /// A connection that was tried then was refused: a coordinator that starts later gives it its full TTL. Only a
+    /// lease that keeps takes note.
+    pub(crate) fn found_gone(&self, tried_at: Duration) {
         if self.keeps {
-            self.unreachable.store(unreachable, Ordering::Release);
+            let valid_until = nanos(tried_at.saturating_add(self.ttl));
+            self.valid_until_nanos.fetch_max(valid_until, Ordering::AcqRel);
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn is_unreachable(&self) -> bool {
-        self.unreachable.load(Ordering::Acquire)
     }
 
     /// Says once that it became uncertain.
@@ -232,7 +233,9 @@ impl Held {
             return reason.into();
         }
         match &self.facts().phase {
-            Phase::Pausing { notice, deadline } => LeaseStatus::Pausing(at(notice, *deadline, now)),
+            Phase::Pausing { notice, deadline, .. } => {
+                LeaseStatus::Pausing(at(notice, *deadline, now))
+            }
             Phase::Paused => LeaseStatus::Paused,
             Phase::Active if self.is_uncertain_at(now) => {
                 LeaseStatus::Uncertain { remaining: self.valid_until().saturating_sub(now) }
@@ -262,11 +265,22 @@ impl Held {
         Ok(())
     }
 
-    /// The notice is being acknowledged, or no longer is.
-    pub(crate) fn set_acknowledging(&self, notice_id: Option<u64>) {
+    /// The notice is being acknowledged. One that does not stand any more is nothing to stop for.
+    pub(crate) fn begin_acknowledging(&self, notice_id: u64) {
         let mut facts = self.facts();
-        facts.acknowledging = notice_id;
-        self.deadline_nanos.store(facts.deadline_nanos(), Ordering::Release);
+        if matches!(&facts.phase, Phase::Pausing { notice, .. } if notice.id == notice_id) {
+            facts.acknowledging = Some(notice_id);
+            self.deadline_nanos.store(facts.deadline_nanos(), Ordering::Release);
+        }
+    }
+
+    /// The acknowledgement of that notice has its answer, or will never have one.
+    pub(crate) fn end_acknowledging(&self, notice_id: u64) {
+        let mut facts = self.facts();
+        if facts.acknowledging == Some(notice_id) {
+            facts.acknowledging = None;
+            self.deadline_nanos.store(facts.deadline_nanos(), Ordering::Release);
+        }
     }
 
     /// Calls `look` now and after every change until it finds something.
@@ -303,10 +317,15 @@ impl Held {
         let changes = self.changes.get_or_init(|| broadcast::channel(CHANGES_MAX).0).subscribe();
         let first = match (self.over.get(), &facts.phase) {
             (Some(reason), _) => Some(reason.clone().into()),
-            (None, Phase::Pausing { notice, deadline }) => {
+            (None, Phase::Pausing { notice, deadline, .. }) => {
                 Some(Change::Noticed(at(notice, *deadline, now)))
             }
             (None, Phase::Paused) => Some(Change::Paused),
+            (None, Phase::Active) if self.is_uncertain_at(now) => {
+                // One that was not said yet is said to whoever listens, this reader included.
+                let remaining = self.valid_until().saturating_sub(now);
+                facts.uncertain.then_some(Change::Uncertain { remaining })
+            }
             (None, Phase::Active) => None,
         };
         (first, changes)
@@ -315,7 +334,7 @@ impl Held {
     /// The notice to answer, if one stands.
     pub(crate) fn notice_at(&self, now: Duration) -> Option<Notice> {
         match &self.facts().phase {
-            Phase::Pausing { notice, deadline } => Some(at(notice, *deadline, now)),
+            Phase::Pausing { notice, deadline, .. } => Some(at(notice, *deadline, now)),
             _ => None,
         }
     }

@@ -74,11 +74,10 @@ impl State {
     /// Decides about one lease: lost, or to be renewed now (`true`), or to be looked at when it changes by itself.
     fn attend_to(&mut self, lease_id: u64, now: Duration) -> bool {
         let linked = self.link.is_some();
-        let Some(tenure) = self.held.get_mut(&lease_id) else { return false };
-        if let Some(reason) = tenure.held.lost_by_time(now) {
-            self.lose(lease_id, reason);
+        if self.lose_by_time(lease_id, now) {
             return false;
         }
+        let Some(tenure) = self.held.get_mut(&lease_id) else { return false };
         tenure.held.look(now);
         let renew = linked && !tenure.renewing;
         self.attend(lease_id, now.saturating_add(LOOK_AT_LEAST), now);
@@ -165,6 +164,9 @@ impl State {
         sent_at: Duration,
         now: Duration,
     ) {
+        if self.lose_by_time(lease_id, now) {
+            return;
+        }
         let Some(tenure) = self.held.get_mut(&lease_id) else { return };
         let remaining = renewed.remaining.and_then(convert::duration).unwrap_or_default();
         tenure.renewing = false;
@@ -181,8 +183,9 @@ impl State {
         tenure.held.adopt_token(fencing_token);
         if let Some(state) = LeaseState::from_wire(renewed.state) {
             let notice = renewed.notice.map(Notice::from);
-            tenure.held.observe(Report { fencing_token, state, notice, info: None, told });
-            self.attend(lease_id, next, now);
+            let report = Report { fencing_token, state, notice, info: None, told };
+            let believed = tenure.held.observe(report);
+            self.attend(lease_id, if believed { next } else { now }, now);
         }
     }
 
@@ -190,8 +193,6 @@ impl State {
     pub(crate) fn renewal_failed(&mut self, lease_id: u64, error: &Error, now: Duration) {
         let Some(tenure) = self.held.get_mut(&lease_id) else { return };
         tenure.renewing = false;
-        // Whoever answers is there, and the validity counts.
-        tenure.held.set_unreachable(false);
         let detail = || error.message().to_owned();
         match error.kind() {
             ErrorKind::StaleToken => self.lose(lease_id, LostReason::StaleToken),

@@ -87,7 +87,7 @@ async fn open_and_read(shared: &Shared, backoff: &mut Backoff) -> End {
     let (link, welcome, mut messages) = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            shared.open_failed(&error);
+            shared.open_failed(&error, asked_at);
             return End::Broken(error);
         }
     };
@@ -193,11 +193,11 @@ impl Shared {
         self.attention.notify_one();
     }
 
-    fn open_failed(&self, error: &Error) {
+    fn open_failed(&self, error: &Error, tried_at: Duration) {
         let now = self.clock.now();
         self.breaker.failed(error, now);
         let mut state = self.state();
-        let deliveries = state.open_failed(error, now);
+        let deliveries = state.open_failed(error, tried_at, now);
         self.call_keepalive(&state);
         drop(state);
         self.deliver(deliveries);

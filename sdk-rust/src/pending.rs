@@ -10,6 +10,7 @@ use crate::{
     error::Error,
     held::{Held, Work},
     info::LeaseInfo,
+    retry::TRIES_MAX,
 };
 
 /// How long an acquire goes on, and what becomes of its lease.
@@ -85,12 +86,30 @@ pub(crate) struct PendingVerb {
     /// When it was last put on a stream.
     pub(crate) sent_at: Duration,
     pub(crate) failures: u32,
+    /// It goes on until then, and at least for its tries: a release for as long as its lease may be valid.
+    pub(crate) kept_until: Duration,
 }
 
 impl PendingVerb {
     pub(crate) fn new(verb: Verb, lease_id: u64, fencing_token: Option<u64>) -> Self {
-        let (answer, sent_at, failures) = (None, Duration::ZERO, 0);
-        Self { verb, lease_id, fencing_token, answer, sent_at, failures }
+        let (answer, sent_at, failures, kept_until) = (None, Duration::ZERO, 0, Duration::ZERO);
+        Self { verb, lease_id, fencing_token, answer, sent_at, failures, kept_until }
+    }
+
+    pub(crate) fn kept_until(self, kept_until: Duration) -> Self {
+        Self { kept_until, ..self }
+    }
+
+    /// It failed once more: whether to give up on it.
+    pub(crate) fn failed_again(&mut self, now: Duration, is_retryable: bool) -> bool {
+        self.failures = self.failures.saturating_add(1);
+        !is_retryable || (self.failures >= TRIES_MAX && now >= self.kept_until)
+    }
+
+    /// After its tries a caller hears of the failure, be it that the verb goes on in the background.
+    pub(crate) fn tell_caller(&mut self, error: &Error) -> Option<Delivery> {
+        let answer = self.answer.take_if(|_| self.failures >= TRIES_MAX)?;
+        Some(Delivery::Lease(answer, Err(error.clone())))
     }
 
     fn message(&self) -> Body {
@@ -180,17 +199,16 @@ impl Pending {
         }
     }
 
-    /// The session failed to open once more: whether to give up on this one.
-    pub(crate) fn failed_again(&mut self, now: Duration, failures_max: u32) -> bool {
+    /// The session failed to open once more: whether to give up on this one. What has a place in the queue goes on to
+    /// its deadline: it has waited for it.
+    pub(crate) fn failed_again(&mut self, now: Duration, is_retryable: bool) -> bool {
         match self {
             Self::Acquire(acquire) => {
-                acquire.failures += 1;
-                acquire.failures >= failures_max || now >= acquire.terms.deadline
+                acquire.failures = acquire.failures.saturating_add(1);
+                let tries_are_over = acquire.failures >= TRIES_MAX && acquire.lease_id.is_none();
+                !is_retryable || tries_are_over || now >= acquire.terms.deadline
             }
-            Self::Verb(verb) => {
-                verb.failures += 1;
-                verb.failures >= failures_max
-            }
+            Self::Verb(verb) => verb.failed_again(now, is_retryable),
             Self::Renewal(_) => true,
         }
     }

@@ -92,10 +92,11 @@ fn unreachable(status: &Status) -> Error {
             let message = "the coordinator did not answer in time";
             return Error::new(ErrorKind::DeadlineExceeded, "DEADLINE_EXCEEDED", message);
         }
-        // Only these say that no process listens there; whatever else failed may have failed on this side.
-        nobody_there |= cause.downcast_ref::<io::Error>().is_some_and(|error| {
-            matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
-        });
+        // Only this says that no process listens there; whatever else failed may have failed on this side. A socket
+        // without a file may be listened to where this process does not see it.
+        nobody_there |= cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
     }
     let message = format!("{CANNOT_BE_REACHED}{cause}");
     Error::new(ErrorKind::Unavailable, UNREACHABLE, message).with_nobody_there(nobody_there)

@@ -23,9 +23,10 @@ pub enum WhileUnreachable {
     /// It is lost when its validity is over. The default, and the only way over a network.
     #[default]
     Stop,
-    /// It stays uncertain for as long as connections to the coordinator's Unix socket are refused, so that an upgrade of
-    /// the coordinator need not end the work: a coordinator that is gone grants nothing, and gives every lease its full
-    /// TTL when it returns. One that answers, or hangs, is there: then the validity counts.
+    /// Each refused connection to the coordinator's Unix socket keeps it for one TTL from when it was tried, so that an
+    /// upgrade of the coordinator need not end the work: a coordinator that is gone grants nothing, and gives every lease
+    /// its full TTL when it returns. One that answers, or hangs, or whose socket has no file, may be there: then the
+    /// validity counts. So it does where nobody could try for a whole TTL, as in a suspend.
     Keep,
 }
 

@@ -9,10 +9,10 @@ use gpulease_proto::v1;
 use tokio::sync::oneshot;
 
 use crate::{
-    error::{Error, ErrorKind},
+    error::Error,
     facts::Told,
+    info::LeaseInfo,
     pending::{Answer, Delivery, Pending},
-    retry::TRIES_MAX,
     standing::LostReason,
     state::{Link, State},
 };
@@ -34,7 +34,9 @@ impl State {
         self.renew_all(now);
         for lease in welcome.into_iter().filter(|lease| abandoned.contains(&lease.request_id)) {
             let token = Some(lease.fencing_token).filter(|token| *token > 0);
-            self.release(lease.id, token, now);
+            let info = LeaseInfo::from(lease);
+            let until = now.saturating_add(info.ttl);
+            self.release(info.id, token, until, now);
         }
         self.pump(now);
     }
@@ -53,7 +55,7 @@ impl State {
     /// The stream is gone: nothing is in flight, and what has no answer yet waits to be sent again, in order.
     pub(crate) fn unlink(&mut self) {
         self.link = None;
-        self.pending.retain(|_, pending| !matches!(pending, Pending::Renewal(_)));
+        self.drop_renewals();
         (self.acquires_in_flight, self.verbs_in_flight, self.renewals_in_flight) = (0, 0, 0);
         self.verbs_later.clear();
         let mut sequences: Vec<u64> = self.pending.keys().copied().collect();
@@ -67,22 +69,38 @@ impl State {
         }
     }
 
-    /// The session could not be opened: requests that have used up their tries are given up.
-    pub(crate) fn open_failed(&mut self, error: &Error, now: Duration) -> Vec<Delivery> {
-        // Whoever answers is there and may have taken the lease; a coordinator that stops or starts may not.
-        if error.is_nobody_there() || error.kind() != ErrorKind::Unavailable {
-            self.set_unreachable(error.is_nobody_there(), now);
+    /// Renewals are made anew for the next stream, and tell the work of those that have no answer: work that is told
+    /// twice where only the answer was lost harms an average less than work that is never told.
+    fn drop_renewals(&mut self) {
+        let is_renewal = |_: &u64, pending: &mut Pending| matches!(pending, Pending::Renewal(_));
+        let dropped: Vec<Pending> =
+            self.pending.extract_if(is_renewal).map(|(_, pending)| pending).collect();
+        for pending in dropped {
+            if let Pending::Renewal(renewal) = pending {
+                self.return_work(renewal.worked.iter());
+            }
+        }
+    }
+
+    /// The session could not be opened when that was tried: requests that have used up their tries are given up.
+    pub(crate) fn open_failed(
+        &mut self,
+        error: &Error,
+        tried_at: Duration,
+        now: Duration,
+    ) -> Vec<Delivery> {
+        if error.is_nobody_there() {
+            self.found_gone(tried_at, now);
         }
         self.away = Some(error.clone());
-        let failures_max = if error.is_retryable() { TRIES_MAX } else { 1 };
-        let given_up: Vec<u64> = self
-            .pending
-            .iter_mut()
-            .filter_map(|(sequence, pending)| {
-                pending.failed_again(now, failures_max).then_some(*sequence)
-            })
-            .collect();
-        let mut deliveries = Vec::new();
+        let (mut deliveries, mut given_up) = (Vec::new(), Vec::new());
+        for (sequence, pending) in &mut self.pending {
+            if pending.failed_again(now, error.is_retryable()) {
+                given_up.push(*sequence);
+            } else if let Pending::Verb(verb) = pending {
+                deliveries.extend(verb.tell_caller(error));
+            }
+        }
         for sequence in given_up {
             let Some(pending) = self.pending.remove(&sequence) else { continue };
             if let Pending::Verb(verb) = &pending {
@@ -93,7 +111,8 @@ impl State {
         deliveries
     }
 
-    fn set_unreachable(&mut self, unreachable: bool, now: Duration) {
+    /// Nobody was at the coordinator's socket when that was tried, and leases that keep live on for a TTL from then.
+    fn found_gone(&mut self, tried_at: Duration, now: Duration) {
         let keeping: Vec<u64> = self
             .held
             .values()
@@ -101,8 +120,11 @@ impl State {
             .map(|tenure| tenure.held.id)
             .collect();
         for lease_id in keeping {
+            if self.lose_by_time(lease_id, now) {
+                continue;
+            }
             if let Some(tenure) = self.held.get(&lease_id) {
-                tenure.held.set_unreachable(unreachable);
+                tenure.held.found_gone(tried_at);
             }
             self.attend(lease_id, now, now);
         }
@@ -146,11 +168,14 @@ mod tests {
 
     use super::*;
     use crate::{
-        pending::AcquireTerms,
+        error::ErrorKind,
+        pending::{AcquireTerms, PendingVerb, Verb},
+        retry::TRIES_MAX,
         state::{ACQUIRES_IN_FLIGHT_MAX, LINK_CAPACITY, VERBS_IN_FLIGHT_MAX},
     };
 
     const NOW: Duration = Duration::from_secs(100);
+    const TTL: Duration = Duration::from_secs(30);
 
     fn linked() -> (State, mpsc::Receiver<v1::SessionRequest>) {
         let (link, messages) = mpsc::channel(LINK_CAPACITY);
@@ -167,6 +192,10 @@ mod tests {
         Error::new(ErrorKind::Unavailable, "UNREACHABLE", "nobody there")
     }
 
+    fn fail(state: &mut State, now: Duration) -> Vec<Delivery> {
+        state.open_failed(&unreachable(), now, now)
+    }
+
     #[test]
     fn a_full_session_still_takes_releases_and_sends_the_rest_as_answers_come() {
         let (mut state, mut messages) = linked();
@@ -174,7 +203,7 @@ mod tests {
             (0..5_000).map(|_| state.acquire(Box::default(), until(Duration::MAX), NOW)).collect();
         assert_eq!(messages.len(), ACQUIRES_IN_FLIGHT_MAX);
         for lease_id in 0..1_000 {
-            state.release(lease_id, None, NOW);
+            state.release(lease_id, None, NOW, NOW);
         }
         assert_eq!(messages.len(), ACQUIRES_IN_FLIGHT_MAX + VERBS_IN_FLIGHT_MAX);
         while messages.try_recv().is_ok() {}
@@ -190,9 +219,9 @@ mod tests {
         let mut state = State::default();
         let (_, mut answer) = state.acquire(Box::default(), until(Duration::MAX), NOW);
         for _ in 1..TRIES_MAX {
-            assert!(state.open_failed(&unreachable(), NOW).is_empty());
+            assert!(fail(&mut state, NOW).is_empty());
         }
-        let given_up = state.open_failed(&unreachable(), NOW);
+        let given_up = fail(&mut state, NOW);
         assert_eq!(given_up.len(), 1);
         assert!(state.pending.is_empty());
         for delivery in given_up {
@@ -206,8 +235,8 @@ mod tests {
     fn a_request_gives_up_at_its_deadline() {
         let mut state = State::default();
         let (_, _answer) = state.acquire(Box::default(), until(NOW + Duration::from_secs(1)), NOW);
-        assert!(state.open_failed(&unreachable(), NOW).is_empty());
-        assert_eq!(state.open_failed(&unreachable(), NOW + Duration::from_secs(1)).len(), 1);
+        assert!(fail(&mut state, NOW).is_empty());
+        assert_eq!(fail(&mut state, NOW + Duration::from_secs(1)).len(), 1);
     }
 
     #[test]
@@ -215,9 +244,42 @@ mod tests {
         let mut state = State::default();
         let (sequence, _answer) = state.acquire(Box::default(), until(Duration::MAX), NOW);
         assert!(state.abandon(sequence, NOW));
+        assert!(state.acquires_unsent.is_empty());
         let (link, mut messages) = mpsc::channel(LINK_CAPACITY);
         state.resume(link, vec![], Told::now(NOW), NOW);
         assert!(messages.try_recv().is_err());
         assert!(!state.is_needed());
+    }
+
+    #[test]
+    fn a_release_waits_for_the_session_until_the_validity_of_its_lease_is_over() {
+        let (mut state, _messages) = linked();
+        state.unlink();
+        let (answer, mut told) = oneshot::channel();
+        let verb = PendingVerb::new(Verb::Release, 7, Some(3)).kept_until(NOW + TTL);
+        state.verb(PendingVerb { answer: Some(answer), ..verb }, NOW);
+        let mut said = vec![];
+        for _ in 0..TRIES_MAX * 3 {
+            said.extend(fail(&mut state, NOW + TTL / 2));
+        }
+        assert!(matches!(said.as_slice(), [Delivery::Lease(_, Err(_))]), "its caller hears once");
+        assert!(told.try_recv().is_err(), "the deliveries are still here");
+        assert_eq!(state.pending.len(), 1, "but it goes on");
+        fail(&mut state, NOW + TTL);
+        assert!(state.pending.is_empty(), "nothing is left to give back");
+    }
+
+    #[test]
+    fn a_queued_request_waits_for_the_session_until_its_deadline() {
+        let (mut state, _messages) = linked();
+        let (sequence, _answer) = state.acquire(Box::default(), until(NOW + TTL), NOW);
+        let queued = v1::Lease { id: 7, ..v1::Lease::default() };
+        let _told = state.queued(sequence, queued.into(), NOW);
+        state.unlink();
+        for _ in 0..TRIES_MAX * 3 {
+            assert!(fail(&mut state, NOW + TTL / 2).is_empty());
+        }
+        assert_eq!(fail(&mut state, NOW + TTL).len(), 1, "its wait is over");
+        assert!(state.pending.is_empty());
     }
 }

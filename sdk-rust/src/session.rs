@@ -204,14 +204,11 @@ impl Session {
     pub(crate) async fn acknowledge(&self, held: &Held, notice_id: u64) -> Result<(), Error> {
         let mut notice_id = notice_id;
         loop {
-            held.set_acknowledging(Some(notice_id));
+            held.begin_acknowledging(notice_id);
             let lease = self.ask(held, Verb::Acknowledge(notice_id)).await?;
             match lease.notice.filter(|_| lease.state == LeaseState::Pausing) {
                 Some(newer) if newer.id != notice_id => notice_id = newer.id,
-                Some(_) => {
-                    held.set_acknowledging(None);
-                    return Err(Error::protocol("an acknowledged notice still stands"));
-                }
+                Some(_) => return Err(Error::protocol("an acknowledged notice still stands")),
                 None => return Ok(()),
             }
         }
@@ -283,12 +280,14 @@ impl Shared {
         let mut state = self.state();
         // Work that was not told yet goes out before the release, in the order of the session.
         state.tell_work(lease_id, self.clock.now());
+        let mut kept_until = Duration::ZERO;
         if let Some(tenure) = state.forget(lease_id) {
+            kept_until = tenure.held.valid_until();
             tenure.held.lose(LostReason::released());
         }
         drop(state);
         let verb = PendingVerb::new(Verb::Release, lease_id, Some(fencing_token));
-        self.send_verb(PendingVerb { answer, ..verb });
+        self.send_verb(PendingVerb { answer, ..verb.kept_until(kept_until) });
     }
 
     fn send_verb(&self, verb: PendingVerb) {

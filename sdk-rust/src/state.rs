@@ -20,7 +20,7 @@ use crate::{
     facts::Told,
     info::LeaseInfo,
     pending::{AcquireTerms, Answer, Delivery, Pending, PendingAcquire, PendingVerb, Verb},
-    retry::{Backoff, TRIES_MAX},
+    retry::Backoff,
 };
 
 /// Acquires in flight: 4,096 less what is set aside below.
@@ -97,8 +97,16 @@ impl State {
         (sequence, receiver)
     }
 
-    pub(crate) fn release(&mut self, lease_id: u64, fencing_token: Option<u64>, now: Duration) {
-        self.verb(PendingVerb::new(Verb::Release, lease_id, fencing_token), now);
+    /// Gives a lease back that nobody holds, and goes on until then where the session is away.
+    pub(crate) fn release(
+        &mut self,
+        lease_id: u64,
+        fencing_token: Option<u64>,
+        until: Duration,
+        now: Duration,
+    ) {
+        let verb = PendingVerb::new(Verb::Release, lease_id, fencing_token);
+        self.verb(verb.kept_until(until), now);
     }
 
     pub(crate) fn verb(&mut self, verb: PendingVerb, now: Duration) {
@@ -112,10 +120,15 @@ impl State {
     pub(crate) fn abandon(&mut self, sequence: u64, now: Duration) -> bool {
         let Some(Pending::Acquire(acquire)) = self.pending.get_mut(&sequence) else { return false };
         acquire.answer = None;
+        let deadline = acquire.terms.deadline;
         if acquire.sent_at.is_none() {
             self.pending.remove(&sequence);
+            // In order: sequences only grow, and after a break they are sorted.
+            if let Ok(index) = self.acquires_unsent.binary_search(&sequence) {
+                self.acquires_unsent.remove(index);
+            }
         } else if let Some(lease_id) = acquire.lease_id {
-            self.release(lease_id, None, now);
+            self.release(lease_id, None, deadline, now);
         }
         true
     }
@@ -177,11 +190,11 @@ impl State {
         now: Duration,
     ) -> Option<Delivery> {
         let Some(Pending::Acquire(acquire)) = self.pending.get_mut(&sequence) else { return None };
-        let lease_id = info.id;
+        let (lease_id, deadline) = (info.id, acquire.terms.deadline);
         acquire.lease_id = Some(lease_id);
         acquire.waited_before.get_or_insert(info.waited);
         let Some(answer) = acquire.answer.take() else {
-            self.release(lease_id, None, now);
+            self.release(lease_id, None, deadline, now);
             return None;
         };
         let (next, receiver) = oneshot::channel();
@@ -203,7 +216,8 @@ impl State {
                 .map(|answer| Delivery::Acquire(answer, Answer::Refused(error, acquire.request)));
         }
         let Some(answer) = answer else {
-            self.release(info.id, Some(info.fencing_token), now);
+            let until = now.saturating_add(info.ttl);
+            self.release(info.id, Some(info.fencing_token), until, now);
             return None;
         };
         let told = Told { after: acquire.counts_from(info.waited), before: now };
@@ -242,24 +256,38 @@ impl State {
         error: Error,
         now: Duration,
     ) -> Option<Delivery> {
-        verb.failures += 1;
-        if !error.is_retryable() || verb.failures >= TRIES_MAX {
+        if let Some(info) = self.answer_to_older_token(&verb, &error) {
+            return Some(Delivery::Lease(verb.answer?, Ok(info)));
+        }
+        if verb.failed_again(now, error.is_retryable()) {
             self.verb_failed(&verb, &error, now);
             return Some(Delivery::Lease(verb.answer?, Err(error)));
         }
         let pause = Backoff::after(verb.failures - 1).pause(error.retry_after());
+        let delivery = verb.tell_caller(&error);
         self.pending.insert(sequence, Pending::Verb(verb));
         self.verbs_later.insert((now.saturating_add(pause), sequence));
-        None
+        delivery
+    }
+
+    /// The lease as it is, where its notice was answered with a token that a resume has made old meanwhile: that notice
+    /// is over, and the lease is not.
+    fn answer_to_older_token(&self, verb: &PendingVerb, error: &Error) -> Option<Box<LeaseInfo>> {
+        if error.kind() != ErrorKind::StaleToken || verb.verb == Verb::Release {
+            return None;
+        }
+        let held = &self.held.get(&verb.lease_id)?.held;
+        if let Verb::Acknowledge(notice_id) = verb.verb {
+            held.end_acknowledging(notice_id);
+        }
+        (verb.fencing_token != Some(held.fencing_token())).then(|| Box::new(held.info()))
     }
 
     /// An acknowledgement that came to nothing: the deadline counts again, or the lease is over.
     pub(crate) fn verb_failed(&mut self, verb: &PendingVerb, error: &Error, now: Duration) {
         let Some(tenure) = self.held.get(&verb.lease_id) else { return };
-        if !matches!(verb.verb, Verb::Acknowledge(_)) {
-            return;
-        }
-        tenure.held.set_acknowledging(None);
+        let Verb::Acknowledge(notice_id) = verb.verb else { return };
+        tenure.held.end_acknowledging(notice_id);
         self.attend(verb.lease_id, now, now);
         if matches!(error.kind(), ErrorKind::LeaseEnded | ErrorKind::StaleToken) {
             self.renewal_failed(verb.lease_id, error, now);
@@ -285,6 +313,11 @@ impl State {
         if verb.verb != Verb::Release {
             let told = Told { after: verb.sent_at, before: now };
             self.observe(info.clone(), told, now);
+        }
+        if let (Verb::Acknowledge(notice_id), Some(tenure)) =
+            (verb.verb, self.held.get(&verb.lease_id))
+        {
+            tenure.held.end_acknowledging(notice_id);
         }
         verb.answer.map(|answer| Delivery::Lease(answer, Ok(Box::new(info))))
     }

@@ -161,11 +161,13 @@ fn invalid() -> v1::Error {
     refusal(Code::InvalidArgument, "INVALID_FIELD")
 }
 
-/// A lease kept over a socket, its coordinator gone, and a way to bring one back.
+/// A lease kept over a socket.
 struct Kept {
     path: std::path::PathBuf,
     scene: Scene,
     lease: Lease,
+    /// The first session, for as long as it is not broken.
+    _session: FakeSession,
 }
 
 impl Kept {
@@ -184,33 +186,51 @@ impl Kept {
         assert_eq!(asked.process, None, "one that the coordinator does not see is left out");
         session.grant(sequence, active(7, 3)).await;
         let lease = call.await.unwrap().unwrap();
-        scene.coordinator.end();
-        std::fs::remove_file(&path).unwrap();
-        while !lease.parts().0.is_unreachable() {
-            tokio::task::yield_now().await;
-        }
-        Self { path, scene, lease }
+        Self { path, scene, lease, _session: session }
+    }
+
+    /// Its coordinator crashes: the socket's file stays, and nobody listens.
+    async fn gone() -> Self {
+        let mut kept = Self::new().await;
+        kept.scene.coordinator.end();
+        kept.passes(Duration::from_secs(1)).await;
+        kept
+    }
+
+    /// So much time, at the end of which the coordinator is still found gone.
+    async fn passes(&self, time: Duration) {
+        self.scene.advance(time);
+        let kept = async {
+            while self.lease.remaining() < TTL {
+                tokio::task::yield_now().await;
+            }
+        };
+        let kept = tokio::time::timeout(Duration::from_secs(20), kept).await;
+        kept.expect("a refused connection keeps the lease for a TTL");
     }
 
     fn bring_back(&mut self) {
+        std::fs::remove_file(&self.path).unwrap();
         self.scene.coordinator = Coordinator::start_on_socket(&self.path);
     }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        // Where none was brought back there is nothing to remove.
+        // Where it was removed already there is nothing to remove.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
 #[tokio::test]
 async fn a_kept_lease_outlives_a_coordinator_that_is_gone_and_goes_on_when_it_returns() {
-    let mut kept = Kept::new().await;
+    let mut kept = Kept::gone().await;
     let mut changes = kept.lease.changes();
-    kept.scene.advance(TTL * 3);
+    for _ in 0..4 {
+        kept.passes(TTL * 2 / 3).await;
+    }
     assert!(matches!(changes.next().await, Some(Change::Uncertain { .. })));
-    assert_eq!(kept.lease.status(), LeaseStatus::Uncertain { remaining: Duration::ZERO });
+    assert_eq!(kept.lease.status(), LeaseStatus::Uncertain { remaining: TTL });
     kept.lease.check().unwrap();
     kept.bring_back();
     let _session = kept.scene.coordinator.welcome(vec![active(7, 3)]).await;
@@ -220,9 +240,31 @@ async fn a_kept_lease_outlives_a_coordinator_that_is_gone_and_goes_on_when_it_re
 }
 
 #[tokio::test]
-async fn a_kept_lease_that_the_returned_coordinator_does_not_know_is_lost() {
-    let mut kept = Kept::new().await;
+async fn a_kept_lease_is_lost_a_ttl_after_its_coordinator_was_last_found_gone() {
+    let kept = Kept::gone().await;
     kept.scene.advance(TTL * 3);
+    assert_eq!(kept.lease.check().unwrap_err().kind(), ErrorKind::LeaseLost);
+    assert_eq!(kept.lease.lost().await, LostReason::ValidityOver, "nobody looked in between");
+}
+
+#[tokio::test]
+async fn a_socket_without_a_file_does_not_say_that_the_coordinator_is_gone() {
+    let mut kept = Kept::new().await;
+    std::fs::remove_file(&kept.path).unwrap();
+    kept.scene.coordinator.end();
+    kept.scene.advance(TTL / 2);
+    let session = kept.scene.client.session_for_tests();
+    while session.0.state().away.is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(kept.lease.remaining(), TTL / 2, "it may listen where this client does not see it");
+    kept.scene.advance(TTL / 2);
+    assert_eq!(kept.lease.lost().await, LostReason::ValidityOver);
+}
+
+#[tokio::test]
+async fn a_kept_lease_that_the_returned_coordinator_does_not_know_is_lost() {
+    let mut kept = Kept::gone().await;
     kept.bring_back();
     let mut session = kept.scene.coordinator.welcome(vec![]).await;
     let (sequence, renewals) = session.renewal().await;

@@ -135,6 +135,34 @@ async fn a_break_that_outlasts_the_ttl_loses_the_lease_and_a_shorter_one_does_no
 }
 
 #[tokio::test]
+async fn a_lease_whose_validity_is_over_is_not_revived_by_a_welcome() {
+    let mut scene = Scene::new().await;
+    let (session, lease) = one(&mut scene).await;
+    drop(session);
+    let session = scene.coordinator.session().await;
+    // No task is told of the time that passed: only the clock says that it is lost.
+    *scene.now.lock().unwrap() += TTL;
+    assert!(lease.is_lost());
+    let leases = vec![active(7, 3)];
+    let welcome = v1::SessionWelcome { leases, ..v1::SessionWelcome::default() };
+    session.answer(0, Body::Welcome(welcome)).await;
+    assert_eq!(lease.lost().await, LostReason::ValidityOver);
+}
+
+#[tokio::test]
+async fn work_told_by_a_renewal_without_an_answer_is_told_again_on_the_next_session() {
+    let mut scene = Scene::new().await;
+    let (mut session, lease) = one(&mut scene).await;
+    lease.record_operation(5, seconds(3));
+    scene.advance(seconds(10));
+    session.renewal().await;
+    drop(session);
+    let mut session = scene.coordinator.welcome(vec![active(7, 3)]).await;
+    let (_, renewals) = session.renewal().await;
+    assert_eq!(renewals[0].operations.as_ref().map(|work| work.count), Some(5));
+}
+
+#[tokio::test]
 async fn a_dropped_guard_releases_and_a_detached_one_does_not() {
     let mut scene = Scene::new().await;
     let (mut session, mut leases) = held(&mut scene, vec![active(1, 10), active(2, 20)]).await;

@@ -291,6 +291,97 @@ async fn an_acknowledgement_without_an_answer_is_sent_again_on_the_next_session(
 }
 
 #[tokio::test]
+async fn an_acknowledgement_sent_again_with_the_token_before_a_resume_loses_nothing() {
+    let mut scene = Scene::new().await;
+    let (mut session, lease) = held(&mut scene).await;
+    push(&session, pausing(7, 3, 11)).await;
+    let notice = lease.noticed().await.unwrap();
+    let answering =
+        tokio::spawn(async move { lease.acknowledge(&notice).await.map(|status| (status, lease)) });
+    session.acknowledge().await;
+    drop(session);
+    let mut session = scene.coordinator.welcome(vec![on_device(active(7, 9), "B")]).await;
+    session.renewal().await;
+    let (sequence, again) = session.acknowledge().await;
+    assert_eq!(again.fencing_token, 3, "as it was asked");
+    session.refuse(sequence, Code::FailedPrecondition, "STALE_TOKEN").await;
+    let (status, lease) = answering.await.unwrap().unwrap();
+    assert_eq!((status, lease.fencing_token()), (LeaseStatus::Active, 9));
+    lease.check().unwrap();
+}
+
+#[tokio::test]
+async fn an_acknowledgement_with_the_newest_token_that_is_stale_loses_the_lease() {
+    let mut scene = Scene::new().await;
+    let (mut session, lease) = held(&mut scene).await;
+    push(&session, pausing(7, 3, 11)).await;
+    let notice = lease.noticed().await.unwrap();
+    let answering = async { lease.acknowledge(&notice).await.unwrap_err() };
+    let refusing = async {
+        let (sequence, _) = session.acknowledge().await;
+        session.refuse(sequence, Code::FailedPrecondition, "STALE_TOKEN").await;
+    };
+    let (error, ()) = tokio::join!(answering, refusing);
+    assert_eq!(error.kind(), ErrorKind::StaleToken);
+    assert_eq!(lease.lost().await, LostReason::StaleToken);
+}
+
+#[tokio::test]
+async fn a_withdrawn_notice_that_is_acknowledged_all_the_same_leaves_the_lease_usable() {
+    let mut scene = Scene::new().await;
+    let (mut session, lease) = held(&mut scene).await;
+    push(&session, pausing(7, 3, 11)).await;
+    let notice = lease.noticed().await.unwrap();
+    push(&session, on_device(active(7, 3), "A")).await;
+    lease.resumed().await.unwrap();
+    // As where the withdrawal comes between the look at the notice and the answer to it.
+    let (client, (parts, _)) = (scene.client.session_for_tests(), lease.parts());
+    let answering = async { client.acknowledge(&parts, notice.id).await.unwrap() };
+    let answer = async {
+        let (sequence, _) = session.acknowledge().await;
+        lease.check().unwrap();
+        let lease = Some(on_device(active(7, 3), "A"));
+        session.answer(sequence, Body::Acknowledged(v1::AcknowledgeResponse { lease })).await;
+    };
+    tokio::join!(answering, answer);
+    assert_eq!(lease.status(), LeaseStatus::Active);
+    lease.check().unwrap();
+}
+
+#[tokio::test]
+async fn a_renewal_sent_before_a_notice_was_heard_does_not_withdraw_it_but_is_repeated() {
+    let mut scene = Scene::new().await;
+    let (mut session, lease) = held(&mut scene).await;
+    let mut changes = lease.changes();
+    scene.advance(seconds(10));
+    let (sequence, _) = session.renewal().await;
+    scene.advance(seconds(1));
+    push(&session, pausing(7, 3, 11)).await;
+    lease.noticed().await.unwrap();
+    let still_active = || {
+        let remaining = Some(prost_types::Duration { seconds: 30, nanos: 0 });
+        let state = v1::LeaseState::Active as i32;
+        let (lease_id, fencing_token) = (7, 3);
+        Outcome::Renewed(v1::RenewResponse {
+            lease_id,
+            fencing_token,
+            remaining,
+            state,
+            ..Default::default()
+        })
+    };
+    session.renewed(sequence, vec![still_active()]).await;
+    let repeated = tokio::time::timeout(seconds(10), session.renewal()).await;
+    let (sequence, _) = repeated.expect("a renewal is sent at once");
+    assert!(matches!(lease.status(), LeaseStatus::Pausing(_)), "that answer may be old");
+    session.renewed(sequence, vec![still_active()]).await;
+    settle(&scene, &mut session).await;
+    assert_eq!(lease.status(), LeaseStatus::Active, "this one is not");
+    assert!(matches!(changes.next().await, Some(Change::Noticed(_))));
+    assert_eq!(changes.next().await, Some(Change::NoticeWithdrawn));
+}
+
+#[tokio::test]
 async fn an_acknowledgement_that_came_too_late_says_that_the_lease_is_lost() {
     let mut scene = Scene::new().await;
     let (mut session, lease) = held(&mut scene).await;
@@ -336,6 +427,8 @@ async fn renewals_without_an_answer_make_a_lease_uncertain_and_an_answer_makes_i
     scene.advance(seconds(1));
     assert_eq!(lease.status(), LeaseStatus::Uncertain { remaining: seconds(15) });
     assert_eq!(changes.next().await, Some(Change::Uncertain { remaining: seconds(15) }));
+    let first = lease.changes().next().await;
+    assert_eq!(first, Some(Change::Uncertain { remaining: seconds(15) }), "whoever asks later");
     let remaining = Some(prost_types::Duration { seconds: 30, nanos: 0 });
     let renewed =
         v1::RenewResponse { lease_id: 7, fencing_token: 3, remaining, ..Default::default() };
