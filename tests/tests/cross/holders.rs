@@ -1,6 +1,6 @@
 //! Holders that fail: stopped, replaced, deaf to a notice, late with an answer, or releasing as they expire.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use gpulease::{
     Client, EndReason, ErrorKind, LeaseEventKind, LeaseRequest, LeaseStatus, LostReason,
@@ -173,37 +173,53 @@ async fn a_notice_can_be_extended_once_and_is_withdrawn_with_its_cause() -> anyh
     Ok(())
 }
 
-/// Many leases that expire at about the same time are released as soon as the first of them has.
+/// Releases a lease so long after its grant. Whether it was in time.
+async fn release_after(wire: Wire, lease: v1::Lease, pause: Duration) -> anyhow::Result<bool> {
+    tokio::time::sleep(pause).await;
+    match wire.release(&lease).await {
+        Ok(lease) => {
+            assert!(lease.end_reason() != v1::EndReason::Unspecified);
+            Ok(lease.end_reason() == v1::EndReason::Released)
+        }
+        Err(status) => {
+            let refusal = Refusal::of(&status);
+            assert_eq!(
+                (refusal.code, refusal.reason.as_str()),
+                (Code::FailedPrecondition, "LEASE_ENDED")
+            );
+            Ok(false)
+        }
+    }
+}
+
+/// Twenty leases, the first released 100 ms before its TTL is over and each further one 10 ms later, and the same again
+/// until some were in time and some were not: each round ends 100 ms later, for a TTL is only a lower bound.
 #[tokio::test]
 async fn a_release_that_races_an_expiry_ends_the_lease_once_and_frees_its_memory_once()
 -> anyhow::Result<()> {
     let coordinator = coordinator().await?;
     let wire = Wire::connect(coordinator.endpoint()).await?;
     let operator = client(&coordinator, "operator").await?;
-    let mut facts = Facts::from_now(&operator).await?;
-    let mut leases = vec![];
-    for number in 0..20 {
-        let ttl = Some(wire::seconds(2));
-        let request = v1::AcquireRequest { ttl, ..wire::request(&format!("racer-{number}")) };
-        leases.push(wire.acquire(request).await?);
-    }
-    facts.leases(LeaseEventKind::Reclaiming, 1).await;
-    let releases = leases.iter().map(|lease| {
-        let (wire, lease) = (wire.clone(), lease.clone());
-        tokio::spawn(async move { wire.release(&lease).await })
-    });
-    for release in releases.collect::<Vec<_>>() {
-        match release.await? {
-            Ok(lease) => assert!(lease.end_reason() != v1::EndReason::Unspecified),
-            Err(status) => {
-                let refusal = Refusal::of(&status);
-                assert_eq!(
-                    (refusal.code, refusal.reason.as_str()),
-                    (Code::FailedPrecondition, "LEASE_ENDED")
-                );
-            }
+    let (mut leases, mut outcomes) = (vec![], BTreeSet::new());
+    for round in 0..10 {
+        let mut releases = vec![];
+        for number in 0..20 {
+            let ttl = Some(wire::seconds(2));
+            let name = format!("racer-{round}-{number}");
+            let lease = wire.acquire(v1::AcquireRequest { ttl, ..wire::request(&name) }).await?;
+            let pause =
+                TTL - Duration::from_millis(100) + Duration::from_millis(10 + 5 * round) * number;
+            releases.push(tokio::spawn(release_after(wire.clone(), lease.clone(), pause)));
+            leases.push(lease);
+        }
+        for release in releases {
+            outcomes.insert(release.await??);
+        }
+        if outcomes.len() == 2 {
+            break;
         }
     }
+    assert_eq!(outcomes.len(), 2, "only one side ever won: {outcomes:?}");
     // Nothing of it is held any more, by any of them.
     let whole = soon("the whole device", operator.acquire(urgent())).await?;
     let newest = leases.iter().map(|lease| lease.fencing_token).max();
