@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use rustix::process::{Pid, kill_process, kill_process_group};
 use tokio::time::{sleep, timeout};
 
+use crate::run::exit::ProcessExit;
 use crate::run::terminal::Terminal;
 
 /// How often a process is looked at that is to stop: nobody but its parent is told when it does.
@@ -24,8 +25,9 @@ const STOP_MAX: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub(crate) struct Worker {
     id: Pid,
-    /// It leads a process group of its own, which was started for it.
-    leads: bool,
+    /// Where somebody else started it: it gets signals, and nobody that has its id afterwards. Else it leads a process
+    /// group of its own, which was started for it.
+    stranger: Option<ProcessExit>,
     terminal: Option<Terminal>,
     set_aside: Arc<AtomicBool>,
 }
@@ -33,12 +35,12 @@ pub(crate) struct Worker {
 impl Worker {
     /// The leader of a process group that this program started.
     pub(crate) fn leader(id: Pid, terminal: Option<Terminal>, set_aside: Arc<AtomicBool>) -> Self {
-        Self { id, leads: true, terminal, set_aside }
+        Self { id, stranger: None, terminal, set_aside }
     }
 
     /// A process that somebody else started.
-    pub(crate) fn stranger(id: Pid) -> Self {
-        Self { id, leads: false, terminal: None, set_aside: Arc::default() }
+    pub(crate) fn stranger(id: Pid, process: ProcessExit) -> Self {
+        Self { id, stranger: Some(process), terminal: None, set_aside: Arc::default() }
     }
 
     pub(crate) fn id(&self) -> Pid {
@@ -69,9 +71,10 @@ impl Worker {
     pub(crate) fn signal(&self, signal: Signal) {
         let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) else { return };
         // One that is gone needs no signal.
-        let _ = match signal {
-            rustix::process::Signal::CONT if self.leads => kill_process_group(self.id, signal),
-            _ => kill_process(self.id, signal),
+        let _ = match (&self.stranger, signal) {
+            (Some(process), _) => process.signal(signal),
+            (None, rustix::process::Signal::CONT) => kill_process_group(self.id, signal),
+            (None, _) => kill_process(self.id, signal),
         };
     }
 
@@ -132,7 +135,8 @@ mod tests {
     #[tokio::test]
     async fn a_stop_is_waited_for() {
         let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
-        let worker = Worker::stranger(Pid::from_child(&child));
+        let id = Pid::from_child(&child);
+        let worker = Worker::stranger(id, ProcessExit::of(id).unwrap());
         worker.signal(Signal::SIGSTOP);
         worker.has_stopped().await;
         assert!(worker.is_stopped());

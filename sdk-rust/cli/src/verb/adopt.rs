@@ -109,6 +109,9 @@ async fn adopt_with(
     };
     say_granted(context, &lease, pid)?;
     let end = hold(context, way, &lease, stranger, stop).await;
+    if !matches!(end, End::Exited) {
+        warn_if_stopped(&context.output, stranger);
+    }
     finish(&context.output, lease, pid, end).await
 }
 
@@ -124,7 +127,7 @@ async fn hold(
         context,
         way,
         lease,
-        worker: Worker::stranger(stranger.id),
+        worker: stranger.worker(),
         children: Children::default(),
         what: "the process",
     };
@@ -135,6 +138,15 @@ async fn hold(
         outcome = pauser.give_way(lease.grant()) => End::Over(outcome),
         never = teller.follow_answers(lease) => match never {},
         _ = stop.next() => End::Interrupted,
+    }
+}
+
+/// Nobody lets a process go on that stopped for its pause, once its lease is over: it may not use the devices. Whoever
+/// wants it to do so anyway is told how.
+fn warn_if_stopped(output: &Output, stranger: &Stranger) {
+    let id = stranger.id.as_raw_pid();
+    if stranger.worker().is_stopped() {
+        output.warn(&format!("process {id} is stopped; to let it go on: kill -CONT {id}"));
     }
 }
 
@@ -183,6 +195,10 @@ impl Stranger {
             return Err(Failure::other(message).hint("Adopt it as that user, or as root."));
         }
         Ok(Self { id, exit })
+    }
+
+    fn worker(&self) -> Worker {
+        Worker::stranger(self.id, self.exit.clone())
     }
 }
 
