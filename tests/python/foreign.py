@@ -4,7 +4,10 @@ As a module it gives the stubs, generated anew from proto/ into a temporary dire
 for tests in which several clients share a lease:
 
     foreign.py ENDPOINT acquire BYTES TTL_SECONDS      prints "ID TOKEN"
+    foreign.py ENDPOINT pausable BYTES TTL_SECONDS     the same, of a lease that may be paused for others
     foreign.py ENDPOINT renew ID TOKEN                 prints "ID TOKEN"
+    foreign.py ENDPOINT acknowledge ID TOKEN           answers the notice that a renewal tells; prints the state
+    foreign.py ENDPOINT resumed ID TOKEN               renews until the lease has a newer token; prints "ID TOKEN"
     foreign.py ENDPOINT release ID TOKEN               prints the state, such as LEASE_STATE_ENDED
 """
 
@@ -13,6 +16,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import time
 import uuid
 
 import grpc
@@ -35,7 +39,7 @@ def _generate() -> str:
 
 sys.path.insert(0, _generate())
 
-from gpulease.v1 import event_pb2_grpc, lease_pb2, lease_service_pb2_grpc  # noqa: E402
+from gpulease.v1 import acknowledge_pb2, event_pb2_grpc, lease_pb2, lease_service_pb2_grpc  # noqa: E402
 
 
 def channel(endpoint: str) -> grpc.Channel:
@@ -63,13 +67,45 @@ def request(memory_bytes: int, ttl_seconds: int, **fields) -> lease_pb2.AcquireR
     return message
 
 
+def pausable(memory_bytes: int, ttl_seconds: int) -> lease_pb2.AcquireRequest:
+    """The same for a lease that gives way to everybody, and resumes."""
+    fields = {"preemptible": lease_pb2.PREEMPTIBLE_PAUSE, "priority": lease_pb2.PRIORITY_BACKGROUND}
+    return request(memory_bytes, ttl_seconds, **fields)
+
+
+def renew(stub, lease_id: int, token: int) -> lease_pb2.RenewResponse:
+    """One renewal."""
+    return stub.Renew(lease_pb2.RenewRequest(lease_id=lease_id, fencing_token=token), timeout=CALL_SECONDS_MAX)
+
+
+def renew_until(stub, lease_id: int, token: int, is_so) -> lease_pb2.RenewResponse:
+    """Renews until the answer is as it should be."""
+    deadline = time.monotonic() + CALL_SECONDS_MAX
+    while not is_so(renewed := renew(stub, lease_id, token)):
+        assert time.monotonic() < deadline, f"it never came: {renewed}"
+    return renewed
+
+
+def acknowledge(stub, lease_id: int, token: int) -> lease_pb2.Lease:
+    """Answers the notice that a renewal tells."""
+    notice = renew_until(stub, lease_id, token, lambda renewed: renewed.HasField("notice")).notice
+    answer = acknowledge_pb2.AcknowledgeRequest(lease_id=lease_id, fencing_token=token, notice_id=notice.id)
+    return stub.Acknowledge(answer, timeout=CALL_SECONDS_MAX).lease
+
+
 def _verb(endpoint: str, verb: str, first: int, second: int) -> str:
     stub = leases(channel(endpoint))
-    if verb == "acquire":
-        lease = stub.Acquire(request(first, second), timeout=CALL_SECONDS_MAX).lease
+    if verb in ("acquire", "pausable"):
+        make = request if verb == "acquire" else pausable
+        lease = stub.Acquire(make(first, second), timeout=CALL_SECONDS_MAX).lease
         return f"{lease.id} {lease.fencing_token}"
     if verb == "renew":
-        renewed = stub.Renew(lease_pb2.RenewRequest(lease_id=first, fencing_token=second), timeout=CALL_SECONDS_MAX)
+        renewed = renew(stub, first, second)
+        return f"{renewed.lease_id} {renewed.fencing_token}"
+    if verb == "acknowledge":
+        return lease_pb2.LeaseState.Name(acknowledge(stub, first, second).state)
+    if verb == "resumed":
+        renewed = renew_until(stub, first, second, lambda renewed: renewed.fencing_token > second)
         return f"{renewed.lease_id} {renewed.fencing_token}"
     if verb == "release":
         released = stub.Release(lease_pb2.ReleaseRequest(lease_id=first, fencing_token=second), timeout=CALL_SECONDS_MAX)

@@ -1,5 +1,7 @@
 """A lease's whole life through grpcio: what the .proto files say is enough to use gpulease."""
 
+import queue
+
 import grpc
 import pytest
 from google.rpc import error_details_pb2
@@ -7,7 +9,7 @@ from grpc_status import rpc_status
 
 import foreign
 from foreign import CALL_SECONDS_MAX
-from gpulease.v1 import event_pb2, lease_pb2
+from gpulease.v1 import acknowledge_pb2, event_pb2, lease_pb2, session_pb2
 
 GIB = 1 << 30
 
@@ -108,3 +110,69 @@ def test_no_capacity_says_when_to_try_again(channel):
     assert raised.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert _details(raised.value, error_details_pb2.ErrorInfo).reason == "NO_CAPACITY"
     assert _details(raised.value, error_details_pb2.RetryInfo).retry_delay.ToTimedelta().total_seconds() > 0
+
+
+def _urgent() -> lease_pb2.AcquireRequest:
+    """Both devices whole, and before everybody else."""
+    message = foreign.request(1, 30, priority=lease_pb2.PRIORITY_IMMEDIATE)
+    message.ask.CopyFrom(lease_pb2.Ask(devices=2, exclusive=True))
+    message.wait.seconds = 60
+    return message
+
+
+def test_a_lease_is_paused_for_another_request_and_resumed_with_a_new_token(channel):
+    stub = foreign.leases(channel)
+    listed = stub.List(lease_pb2.LeaseServiceListRequest(), timeout=CALL_SECONDS_MAX)
+    lease = stub.Acquire(foreign.pausable(GIB, 30), timeout=CALL_SECONDS_MAX).lease
+    urgent = stub.Acquire.future(_urgent(), timeout=CALL_SECONDS_MAX)
+    paused = foreign.acknowledge(stub, lease.id, lease.fencing_token)
+    assert paused.state == lease_pb2.LEASE_STATE_PAUSED and not paused.devices
+    _release(channel, urgent.result().lease)
+
+    resumed = foreign.renew_until(stub, lease.id, lease.fencing_token, lambda it: it.HasField("resumed"))
+    assert resumed.state == lease_pb2.LEASE_STATE_ACTIVE and resumed.fencing_token > lease.fencing_token
+    assert resumed.resumed.devices and resumed.resumed.fencing_token == resumed.fencing_token
+    foreign.renew(stub, lease.id, resumed.fencing_token)
+    with pytest.raises(grpc.RpcError) as raised:
+        foreign.renew(stub, lease.id, lease.fencing_token)
+    assert _details(raised.value, error_details_pb2.ErrorInfo).reason == "STALE_TOKEN"
+    _release(channel, resumed.resumed)
+
+    watch = foreign.events(channel).Watch(
+        event_pb2.WatchRequest(after_revision=listed.revision), timeout=CALL_SECONDS_MAX
+    )
+    seen = []
+    for batch in watch:
+        own = [event.lease for event in batch.events if event.lease.lease_id == lease.id]
+        seen += [event_pb2.LeaseEventKind.Name(event.kind).removeprefix("LEASE_EVENT_KIND_") for event in own]
+        if "ENDED" in seen:
+            break
+    watch.cancel()
+    steps = [kind for kind in seen if not kind.startswith("KE")]
+    assert steps == ["REQUESTED", "GRANTED", "NOTICED", "PAUSED", "RESUMED", "ENDED"]
+
+
+def test_a_session_is_told_of_its_notice_and_of_its_resume(channel):
+    asked = queue.SimpleQueue()
+    answers = foreign.leases(channel).Session(iter(asked.get, None), timeout=CALL_SECONDS_MAX)
+    asked.put(session_pb2.SessionRequest(sequence=1, hello={"service": "foreign", "holder": "python"}))
+    assert next(answers).WhichOneof("body") == "welcome"
+    asked.put(session_pb2.SessionRequest(sequence=2, acquire=foreign.pausable(GIB, 30)))
+    lease = next(answers).granted.lease
+
+    urgent = foreign.leases(channel).Acquire.future(_urgent(), timeout=CALL_SECONDS_MAX)
+    noticed = next(answers)
+    assert (noticed.sequence, noticed.changed.state) == (0, lease_pb2.LEASE_STATE_PAUSING)
+    notice = noticed.changed.notice
+    assert 0 < notice.remaining.ToTimedelta().total_seconds() <= 30 and notice.causes
+    answer = acknowledge_pb2.AcknowledgeRequest(
+        lease_id=lease.id, fencing_token=lease.fencing_token, notice_id=notice.id
+    )
+    asked.put(session_pb2.SessionRequest(sequence=3, acknowledge=answer))
+    answered = next(answers)
+    assert (answered.sequence, answered.acknowledged.lease.state) == (3, lease_pb2.LEASE_STATE_PAUSED)
+    _release(channel, urgent.result().lease)
+    resumed = next(answers).changed
+    assert resumed.state == lease_pb2.LEASE_STATE_ACTIVE and resumed.fencing_token > lease.fencing_token
+    asked.put(None)
+    _release(channel, resumed)

@@ -61,8 +61,11 @@ pub(super) const OPERATIONS_MAX: u64 = 1_000_000_000_000;
 pub(super) const OPERATION_TOTALS_MAX: usize = 10_000;
 /// Lease ids in each list of an operator's answer: 100,000 of at most 5 bytes are 500 KB.
 pub(super) const LEASE_IDS_MAX: usize = 100_000;
-/// Devices whose processes are on one page: 16 with some tens of processes each; the bytes are bounded besides.
-pub(super) const PROCESS_DEVICES_MAX: u32 = 16;
+/// The page of processes where none is asked for: 16 devices with some tens of processes each are 100 KB.
+pub(super) const PROCESS_DEVICES_DEFAULT: u32 = 16;
+/// The largest: 100 devices with 1,024 processes each take the actor some 20 ms; what does not fit into the bytes below
+/// goes to the next page.
+pub(super) const PROCESS_DEVICES_MAX: u32 = 100;
 /// Processes of one answer, encoded: as much as leases.
 pub(super) const PROCESSES_BYTES_MAX: usize = LEASES_BYTES_MAX;
 /// How long names of users are looked up: 1 s, as a directory on the network may be away; then they go unsaid.

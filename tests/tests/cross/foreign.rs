@@ -1,10 +1,10 @@
 //! Foreign clients: grpcurl, which knows nothing but reflection, and Python's grpcio, which knows the .proto files.
 //! The Python client's own tests are in `tests/python`; here the clients share one coordinator and one lease.
 
-use std::{env, path::PathBuf};
+use std::{env, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
-use gpulease::{Client, LeaseRequest};
+use gpulease::{Client, LeaseRequest, Priority};
 use gpulease_tests::{coordinator::Coordinator, deadline::soon, skip::skipped, wire::GIB};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -71,9 +71,37 @@ impl Grpcurl {
         Ok((number(&lease["id"])?, number(&lease["fencingToken"])?))
     }
 
-    async fn renew(&self, (id, token): (u64, u64)) -> anyhow::Result<u64> {
+    async fn renew(&self, lease: (u64, u64)) -> anyhow::Result<u64> {
+        number(&self.renewed(lease).await?["fencingToken"])
+    }
+
+    async fn renewed(&self, (id, token): (u64, u64)) -> anyhow::Result<Value> {
         let request = json!({ "leaseId": id.to_string(), "fencingToken": token.to_string() });
-        number(&self.call("gpulease.v1.LeaseService/Renew", request).await?["fencingToken"])
+        self.call("gpulease.v1.LeaseService/Renew", request).await
+    }
+
+    /// Renews until the answer has a field.
+    async fn renewed_with(&self, lease: (u64, u64), field: &str) -> anyhow::Result<Value> {
+        let renewed = async {
+            loop {
+                let renewed = self.renewed(lease).await?;
+                if !renewed[field].is_null() {
+                    return Ok(renewed);
+                }
+            }
+        };
+        soon(field, renewed).await
+    }
+
+    /// Answers the notice that a renewal tells.
+    async fn acknowledge(&self, (id, token): (u64, u64)) -> anyhow::Result<Value> {
+        let renewed = self.renewed_with((id, token), "notice").await?;
+        let notice = &renewed["notice"];
+        assert_eq!(notice["causes"][0]["kind"], "NOTICE_CAUSE_KIND_PREEMPTION", "{renewed}");
+        let (id, token) = (id.to_string(), token.to_string());
+        let answer = json!({ "leaseId": id, "fencingToken": token, "noticeId": notice["id"] });
+        let answered = self.call("gpulease.v1.LeaseService/Acknowledge", answer).await;
+        Ok(answered?["lease"]["state"].take())
     }
 
     async fn release(&self, (id, token): (u64, u64)) -> anyhow::Result<Value> {
@@ -171,5 +199,51 @@ async fn rust_python_and_grpcurl_renew_and_release_each_others_leases() -> anyho
     let lease = grpcurl.acquire("shared").await?;
     assert_eq!(rust.renew(lease.0, lease.1).await?.fencing_token, lease.1);
     assert_eq!(python.verb("release", lease.0, lease.1).await?, "LEASE_STATE_ENDED");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lease_of_pythons_is_paused_for_rust_and_resumed_whoever_answers() -> anyhow::Result<()> {
+    let coordinator = Coordinator::simulate("1x24GiB").await?;
+    let Some(grpcurl) = Grpcurl::at(&coordinator) else {
+        skipped("a pause by three clients", NO_GRPCURL);
+        return Ok(());
+    };
+    let Some(python) = Python::at(&coordinator) else {
+        skipped("a pause by three clients", NO_PYTHON);
+        return Ok(());
+    };
+    let rust = Client::connect(coordinator.endpoint()).await?;
+    for by_grpcurl in [true, false] {
+        let lease = python.lease("pausable", 20 * GIB, 30).await?;
+        let client = rust.clone();
+        let urgent = tokio::spawn(async move {
+            let request = LeaseRequest::memory(20 * GIB).priority(Priority::Immediate);
+            client.acquire(request.wait(Duration::from_secs(60))).await
+        });
+        if by_grpcurl {
+            assert_eq!(grpcurl.acknowledge(lease).await?, "LEASE_STATE_PAUSED");
+        } else {
+            let paused = python.verb("acknowledge", lease.0, lease.1).await?;
+            assert_eq!(paused, "LEASE_STATE_PAUSED");
+        }
+        soon("the urgent lease", urgent).await??.release().await?;
+
+        // The token before still serves, and is answered with the new one.
+        let resumed = if by_grpcurl {
+            let renewed = grpcurl.renewed_with(lease, "resumed").await?;
+            assert_eq!(renewed["state"], "LEASE_STATE_ACTIVE", "{renewed}");
+            let devices = renewed["resumed"]["devices"].as_array().map(Vec::len);
+            assert_eq!(devices, Some(1), "{renewed}");
+            (lease.0, number(&renewed["fencingToken"])?)
+        } else {
+            python.lease("resumed", lease.0, lease.1).await?
+        };
+        assert!(resumed.1 > lease.1, "{resumed:?} after {lease:?}");
+        assert_eq!(rust.renew(resumed.0, resumed.1).await?.fencing_token, resumed.1);
+        let error = grpcurl.renew(lease).await.expect_err("the new token was used").to_string();
+        assert!(error.contains("STALE_TOKEN"), "{error}");
+        assert_eq!(python.verb("release", resumed.0, resumed.1).await?, "LEASE_STATE_ENDED");
+    }
     Ok(())
 }

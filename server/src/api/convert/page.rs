@@ -6,7 +6,9 @@
 use gpulease_core::request::InvalidField;
 
 use crate::api::{
-    limits::{PAGE_DEFAULT, PAGE_MAX, PAGE_TOKEN_BYTES, PROCESS_DEVICES_MAX},
+    limits::{
+        PAGE_DEFAULT, PAGE_MAX, PAGE_TOKEN_BYTES, PROCESS_DEVICES_DEFAULT, PROCESS_DEVICES_MAX,
+    },
     status::EdgeError,
 };
 
@@ -37,7 +39,7 @@ impl PageKind {
     const fn sizes(self) -> (u32, u32) {
         match self {
             Self::Leases | Self::Devices => (PAGE_DEFAULT, PAGE_MAX),
-            Self::Processes => (PROCESS_DEVICES_MAX, PROCESS_DEVICES_MAX),
+            Self::Processes => (PROCESS_DEVICES_DEFAULT, PROCESS_DEVICES_MAX),
         }
     }
 }

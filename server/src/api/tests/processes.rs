@@ -201,7 +201,7 @@ async fn processes_come_in_pages_of_whole_devices_and_unknown_devices_are_refuse
     assert!(elsewhere.processes.is_empty() && elsewhere.next_page_token.is_empty());
     let status = devices.list_processes(asking("GPU-9", "", 0)).await.unwrap_err();
     check(&status, Code::NotFound, "DEVICE_NOT_FOUND", "");
-    let status = devices.list_processes(asking("", "", 17)).await.unwrap_err();
+    let status = devices.list_processes(asking("", "", 101)).await.unwrap_err();
     check(&status, Code::InvalidArgument, "INVALID_FIELD", "page_size");
     let foreign = v1::ListProcessesRequest { page_token: "p".to_owned(), ..asking("", "", 0) };
     let status = devices.list_processes(foreign).await.unwrap_err();
