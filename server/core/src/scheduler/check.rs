@@ -78,8 +78,10 @@ impl Scheduler {
         let Some(named) = self.device_name(device) else { return };
         let exact = named.facts.answers_at_once;
         let provable = closed.until == ClosedUntil::Checked || closed.process.is_some();
+        // Where processes cannot be told apart, no pass proves anything of an unclean end.
+        let blind = closed.until == ClosedUntil::Proven && self.unattributed(device);
         let Some(closing) = self.soft.closing.get_mut(&(device, lease)) else { return };
-        if exact || !(provable || closing.released_late) {
+        if exact || blind || !(provable || closing.released_late) {
             return;
         }
         self.soft.check = self.soft.check.saturating_add(1);

@@ -14,12 +14,25 @@ impl Story {
             "unexplained" => self.model(target).unexplained_bytes = bytes(words.word(2)),
             "unattributed" => self.model(target).unattributed = !words.has("off"),
             "sums" => self.node_model(target).sums_only = !words.has("off"),
-            "sample" => {
-                let seen = self.world.sample(target);
-                self.tell(seen);
-            }
+            "sample" => self.sample(target, words),
             _ => self.processes(target),
         }
+    }
+
+    /// The node's driver is read, or a reading comes in that was begun when an earlier check was the newest.
+    fn sample(&mut self, name: &str, words: &Words<'_>) {
+        let asked = self.checks(name);
+        if let Some(check) = words.number("check") {
+            self.node_model(name).devices.iter_mut().for_each(|device| device.check = check);
+        }
+        let seen = self.world.sample(name);
+        let devices = self.node_model(name).devices.iter_mut();
+        devices.zip(asked).for_each(|(device, check)| device.check = device.check.max(check));
+        self.tell(seen);
+    }
+
+    fn checks(&mut self, name: &str) -> Vec<u64> {
+        self.node_model(name).devices.iter().map(|device| device.check).collect()
     }
 
     /// A declared process lives, be it that it uses no device yet.
@@ -43,14 +56,14 @@ impl Story {
 
     /// A process is gone from every device. Its tree lives on while anything of it uses one.
     fn exit(&mut self, pid: u32) {
+        self.exited.insert(pid);
         for node in self.world.nodes.values_mut() {
             for device in &mut node.devices {
                 device.processes.retain(|(other, _, _)| *other != pid);
             }
-            let mut all = node.devices.iter().flat_map(|device| device.processes.iter());
-            if !all.any(|(_, root, _)| *root == Some(pid)) {
-                node.alive.remove(&pid);
-            }
+            let uses = node.devices.iter().flat_map(|device| device.processes.iter());
+            let left: Vec<u32> = uses.filter_map(|(_, root, _)| *root).collect();
+            node.alive.retain(|root| !self.exited.contains(root) || left.contains(root));
         }
     }
 

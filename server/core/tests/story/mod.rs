@@ -6,7 +6,10 @@ mod operate;
 mod tell;
 mod words;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use gpulease_core::{
     id::{Caller, LeaseId, Name, Ticket, Token},
@@ -27,6 +30,8 @@ pub(crate) struct Story {
     pub(crate) names: BTreeMap<LeaseId, String>,
     pub(crate) tickets: BTreeMap<Ticket, String>,
     pub(crate) callers: BTreeMap<String, Caller>,
+    /// Processes that are gone.
+    pub(crate) exited: BTreeSet<u32>,
     pub(crate) told: String,
 }
 impl Story {
@@ -37,6 +42,7 @@ impl Story {
             names: BTreeMap::new(),
             tickets: BTreeMap::new(),
             callers: BTreeMap::new(),
+            exited: BTreeSet::new(),
             told: String::new(),
         }
     }
@@ -60,7 +66,7 @@ impl Story {
     /// Operators: revoke NAME [why=] · open DEVICE [why=] · cordon TARGET · drain TARGET · uncordon TARGET
     /// · explain NAME · processes DEVICE
     ///
-    /// Nodes with a driver, told of by the next `sample NODE` or as time passes: process DEVICE SIZE pid=PID [root=PID]
+    /// Nodes with a driver, told of by the next `sample NODE [check=N]` or as time passes: process DEVICE SIZE pid=PID [root=PID]
     /// · exit PID · unexplained DEVICE SIZE · unattributed DEVICE [off] · sums NODE [off]
     pub(crate) fn command(&mut self, line: &str) {
         let words = Words { words: line.split_whitespace().collect() };
