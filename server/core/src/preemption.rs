@@ -16,6 +16,7 @@ use crate::{
     inventory::{Device, Node},
     keeping::{Host, forecast_end},
     lease::{Lease, State as LeaseState},
+    notice::Notice,
     order::Class,
     placement::Site,
     request::{Preemptible, Request},
@@ -134,8 +135,9 @@ impl Preemptor<'_> {
         if !above && !self.borrowed(lease, device) {
             return Some(Bar::Priority);
         }
-        // Whoever has a notice gives its devices back anyway.
-        if lease.state == LeaseState::Pausing {
+        // Whoever has a notice for a request gives its devices back anyway; one for a drain may be withdrawn.
+        let preempted = lease.notice.as_ref().is_some_and(Notice::preempts);
+        if lease.state == LeaseState::Pausing && preempted {
             return None;
         }
         let now = self.site.now;

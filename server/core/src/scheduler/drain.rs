@@ -88,7 +88,7 @@ impl Scheduler {
     /// drains, so that each of the two is a time of its own.
     pub(super) fn remind_of_minimum_hold(&mut self, id: LeaseId) {
         let Some(lease) = self.state.lease(id) else { return };
-        if lease.request.preemptible == Preemptible::Never {
+        if lease.request.preemptible == Preemptible::Never || !lease.state.holds() {
             return;
         }
         let held = lease.granted_at.map(|granted| granted.after(lease.request.minimum_hold));

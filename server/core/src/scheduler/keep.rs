@@ -10,7 +10,7 @@ use crate::{
     keeping::{self, Choice},
     lease::DropCause,
     notice::Cause,
-    order::{Class, Lane, OrderKey},
+    order::{Lane, OrderKey},
     output::Output,
     placement::Site,
     preemption::Preemptor,
@@ -50,23 +50,36 @@ impl Scheduler {
         if let Some(other) = kept {
             self.drop_keep(other, DropCause::NotFirst, Time::ZERO, out);
         }
-        let elsewhere = self.state.keep_of(key.lease).is_some();
-        // Whoever keeps what its service owns keeps nothing else.
-        if elsewhere && !lane.is_owner() {
-            return;
-        }
         let Some(choice) = self.choose(key, lane) else { return };
-        if choice.stubborn > 0 && lane.is_owner() && self.preempts_elsewhere(key.lease) {
-            return;
-        }
-        if elsewhere {
+        if self.state.keep_of(key.lease).is_some() {
+            if !self.is_better_than_elsewhere(key.lease, lane, &choice) {
+                return;
+            }
             self.drop_keep(key.lease, DropCause::Better, Time::ZERO, out);
         }
         self.keep(key.lease, lane, choice, out);
     }
 
-    /// A set is kept, but somebody there may not be preempted: another set, where nobody is such, is better. An owner
-    /// looks among what it owns first, and then elsewhere, where it stands by its priority.
+    /// An owner keeps what it owns, or else what it may have by its priority; never both. It goes from one to the other
+    /// where somebody may not be preempted, if on the other side nobody is such.
+    fn is_better_than_elsewhere(&self, id: LeaseId, lane: &Lane, choice: &Choice) -> bool {
+        let (Some(lease), Some((elsewhere, keep))) = (self.state.lease(id), self.state.keep_of(id))
+        else {
+            return false;
+        };
+        let site = self.site();
+        let served = |lane: &Lane, devices: &[DeviceId]| {
+            let preemptor = self.preemptor(&site, lane, &lease.request);
+            preemptor.may_preempt() && preemptor.victims(devices).is_some()
+        };
+        if self.awaited(&keep.devices) || (!lane.is_owner() && served(elsewhere, &keep.devices)) {
+            return false;
+        }
+        let serves = choice.stubborn == 0 && served(lane, &choice.devices);
+        serves || (lane.is_owner() && !served(elsewhere, &keep.devices))
+    }
+
+    /// A set is kept, but somebody there may not be preempted: another set, where nobody is such, is better.
     fn keep_better(&mut self, key: OrderKey, lane: &Lane, out: &mut Output) {
         let Some(lease) = self.state.lease(key.lease) else { return };
         let (request, kept) = (lease.request.clone(), self.kept_in(lane));
@@ -76,24 +89,10 @@ impl Scheduler {
             return;
         }
         let better = self.choose(key, lane).filter(|choice| choice.stubborn == 0);
-        let better = better.filter(|choice| choice.devices != kept);
-        if better.is_none() && !(lane.is_owner() && self.preempts_elsewhere(key.lease)) {
-            return;
-        }
-        self.drop_keep(key.lease, DropCause::Better, Time::ZERO, out);
-        if let Some(better) = better {
+        if let Some(better) = better.filter(|choice| choice.devices != kept) {
+            self.drop_keep(key.lease, DropCause::Better, Time::ZERO, out);
             self.keep(key.lease, lane, better, out);
         }
-    }
-
-    /// Whether an owner could preempt somewhere by its priority, as the first of that.
-    fn preempts_elsewhere(&self, id: LeaseId) -> bool {
-        let Some(waiter) = self.soft.queue.waiter(id) else { return false };
-        let (key, lane) = (waiter.key, waiter.lane());
-        let above = |priority| Class::own(priority) > Class::Background;
-        self.is_first(key, lane)
-            && self.state.lease(id).is_some_and(|lease| above(lease.request.priority))
-            && self.choose(key, lane).is_some_and(|choice| choice.stubborn == 0)
     }
 
     fn kept_in(&self, lane: &Lane) -> Box<[DeviceId]> {

@@ -95,6 +95,26 @@ impl Scheduler {
         self.soft.deadlines.len()
     }
 
+    /// How much is remembered besides the state: notices and their causes, closed parts, expiries, who is there and who
+    /// used which token. Nothing, where no lease lives and nothing is closed.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        let soft = &self.soft;
+        let noticed = soft.noticed_for.values().map(std::collections::BTreeMap::len);
+        [
+            noticed.fold(0, usize::saturating_add),
+            soft.notices.len(),
+            soft.expiries.len(),
+            soft.closing.len(),
+            soft.unary.len(),
+            soft.adopted.len(),
+            soft.served_by_notice.len(),
+            soft.queue.all().count(),
+        ]
+        .into_iter()
+        .fold(0, usize::saturating_add)
+    }
+
     /// The coordinator in figures.
     #[must_use]
     pub fn counts(&self) -> Counts {

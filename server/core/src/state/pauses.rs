@@ -56,7 +56,10 @@ impl State {
 
     /// A lease gives its devices back on its notice, or loses one of them.
     pub(super) fn paused(&mut self, at: At, id: LeaseId, lost: Option<&Arc<str>>) -> Fit {
-        self.end_notice(at, id, lost.is_none())?;
+        // A loss is nobody's preemption.
+        if lost.is_none() {
+            self.end_notice(at, id, true)?;
+        }
         self.give_back(id, lost.map(|_| ClosedUntil::Proven))?;
         let from = [LeaseState::Active, LeaseState::Pausing];
         let lease = self.enter(id, LeaseState::Paused, &from)?;

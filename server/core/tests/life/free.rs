@@ -1,10 +1,9 @@
-//! What a naive reader of the devices sees: nobody waits for what is free.
+//! What a naive reader of the devices sees: nobody waits for what is free, be it queued or paused.
 
 use std::collections::BTreeMap;
 
 use gpulease_core::{
     id::{LeaseId, Name},
-    lease::State as LeaseState,
     request::Share,
     scheduler::Scheduler,
     view::DeviceCondition,
@@ -13,21 +12,25 @@ use gpulease_core::{
 /// Whoever is present and may be granted does not fit on what is neither held, closed nor kept.
 pub(crate) fn nobody_waits_for_what_is_free(scheduler: &Scheduler) {
     let free: Vec<_> = scheduler.devices(None, usize::MAX, None);
-    let queued =
-        scheduler.leases(LeaseId(0), usize::MAX, |lease| lease.state == LeaseState::Queued);
-    for view in queued.leases {
+    let waiting = scheduler.leases(LeaseId(0), usize::MAX, |lease| lease.state.waits());
+    for view in waiting.leases {
         if !scheduler.may_be_granted(view.id) || view.request.constraints.host_cpu_millis > 0 {
             continue;
         }
         let mut fitting: BTreeMap<&Name, u32> = BTreeMap::new();
         for (_, device) in &free {
             let kept = device.device.kept_for.is_some_and(|lease| lease != view.id);
+            // A paused lease never gets a device of which it still closes a part.
+            let kept = kept || device.device.closed.contains_key(&view.id);
+            // On a node with a driver, trees of former leases keep whole-device grants away.
+            let lingering = !device.device.facts.answers_at_once;
             let bytes = device.memory_free_bytes.unwrap_or(0);
             let measured = device.memory_free_bytes.is_some();
             let taken = device.device.slots_used + device.device.slots_closed();
             let fits = match view.request.ask.share {
                 Share::Exclusive => {
                     device.device.idle()
+                        && !lingering
                         && device.memory_foreign_bytes.is_some_and(|foreign| foreign <= 1 << 30)
                 }
                 Share::Part { slots, memory_bytes } => {
