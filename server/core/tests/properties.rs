@@ -52,6 +52,8 @@ struct Life {
     gone: BTreeSet<Ticket>,
     /// Renewals with the token before the newest, and whether it may still serve.
     with_previous: BTreeMap<Ticket, (LeaseId, Option<bool>)>,
+    /// Answers to notices, and extensions, with the newest token.
+    with_newest: BTreeSet<Ticket>,
     /// The newest reading of the node with a driver shows what is there.
     fresh: bool,
     /// When what is taken in happened, on the scheduler's own time.
@@ -105,6 +107,7 @@ impl Life {
             asked: Asked::default(),
             gone: BTreeSet::new(),
             with_previous: BTreeMap::new(),
+            with_newest: BTreeSet::new(),
             fresh: true,
             at: Time::ZERO,
         }
@@ -384,7 +387,7 @@ impl Life {
             }
             Ok(Answer::Acknowledged(view) | Answer::NoticeExtended(view)) => {
                 let believed = self.model.believed(view.id);
-                if view.token == believed.token {
+                if view.token == believed.token && self.with_newest.remove(&ticket) {
                     believed.adopted = Some(true);
                 }
             }

@@ -59,6 +59,11 @@ impl Life {
             Which::NoticeBefore => (token, NoticeId(newest.0.wrapping_sub(1))),
             Which::TokenBefore => (before, newest),
         };
+        if let Op::Acknowledge(_, which) | Op::Extend(_, which, _) = op
+            && !matches!(which, Which::TokenBefore)
+        {
+            self.with_newest.insert(ticket);
+        }
         let input = match op {
             Op::Acknowledge(_, which) => {
                 let (token, notice) = named(which);
