@@ -11,7 +11,7 @@ use crate::{
     inventory::{Device, Node, Sums},
     lease::{Lease, State as LeaseState},
     order::Lane,
-    request::Share,
+    request::{Preemptible, Share},
     state::{State, Tally},
 };
 
@@ -361,6 +361,10 @@ fn the_tally_counts_the_leases(state: &State) -> Result<(), Violation> {
         pausing: count(|state| state == LeaseState::Pausing),
         paused: count(|state| state == LeaseState::Paused),
         reclaiming: count(|state| matches!(state, LeaseState::Reclaiming(_))),
+        preemptible: (state.leases().values())
+            .filter(|lease| lease.state.holds())
+            .filter(|lease| lease.request.preemptible != Preemptible::Never)
+            .count(),
     };
     if counted == *state.tally() {
         Ok(())

@@ -91,9 +91,11 @@ pub(crate) enum Bar {
 }
 
 impl Preemptor<'_> {
-    /// Nobody stands below the lowest priority, unless as a borrower.
+    /// Nobody stands below the lowest priority, unless as a borrower; and mostly nobody may be preempted at all, which
+    /// spares the look at every holder.
     pub(crate) fn may_preempt(&self) -> bool {
-        self.as_owner || Class::own(self.request.priority) > Class::Background
+        self.state.tally().preemptible > 0
+            && (self.as_owner || Class::own(self.request.priority) > Class::Background)
     }
 
     /// What a lease in the way on a device costs; `None`: it may not be preempted.

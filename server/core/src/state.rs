@@ -68,6 +68,8 @@ pub struct Tally {
     pub paused: usize,
     /// RECLAIMING.
     pub reclaiming: usize,
+    /// Those that hold devices and may be preempted.
+    pub preemptible: usize,
 }
 
 impl Tally {
@@ -89,6 +91,15 @@ impl Tally {
             LeaseState::Paused => Some(&mut self.paused),
             LeaseState::Reclaiming(_) => Some(&mut self.reclaiming),
             LeaseState::Ended(_) => None,
+        }
+    }
+
+    /// A lease that may be preempted takes devices, or gives them back.
+    fn moved_preemptible(&mut self, from: LeaseState, to: LeaseState) {
+        match (from.holds(), to.holds()) {
+            (false, true) => self.preemptible = self.preemptible.saturating_add(1),
+            (true, false) => self.preemptible = self.preemptible.saturating_sub(1),
+            _ => {}
         }
     }
 

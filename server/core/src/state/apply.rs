@@ -10,7 +10,7 @@ use crate::{
     lease::{Basis, DropCause, EndReason, FactKind, Lease, OpenCause, State as LeaseState},
     notice::Target,
     order::{Class, Lane},
-    request::Request,
+    request::{Preemptible, Request},
     time::Time,
 };
 
@@ -308,6 +308,9 @@ impl State {
             return Err(format!("lease {id} is {:?} and cannot become {to:?}", lease.state));
         }
         self.tally.moved(Some(lease.state), to);
+        if lease.request.preemptible != Preemptible::Never {
+            self.tally.moved_preemptible(lease.state, to);
+        }
         lease.state = to;
         Ok(lease)
     }
