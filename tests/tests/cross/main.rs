@@ -16,6 +16,7 @@ mod disk;
 mod fake_nvml;
 mod foreign;
 mod holders;
+mod journal;
 mod life;
 mod nvml_blind;
 mod nvml_ends;
