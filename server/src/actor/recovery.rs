@@ -46,9 +46,9 @@ pub enum RecoveryError {
 
 /// What an operator can do.
 const WAY_OUT: &str = "start the gpulease that wrote this data directory; or see what is left with `gpulease journal \
-    check`, then restore a copy of the data directory, or carry what is left into a new one with `gpulease journal \
-    export` and `gpulease journal import --salvage` (server/RECOVERY.md); gpulease does not start empty, because devices \
-    that are still leased would be granted twice";
+    check`, and carry that, or a copy of the directory, into a new one with `gpulease journal export` and `gpulease \
+    journal import` (server/RECOVERY.md); gpulease does not start empty, because devices that are still leased would \
+    be granted twice";
 
 impl RecoveryError {
     /// Whether the record of what is leased is damaged, as opposed to out of reach.

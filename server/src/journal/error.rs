@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use super::Revision;
 
-/// What an operator can do about damage; part of every message that refuses to start.
+/// What an operator can do about damage; part of every message that refuses to start. A copy goes through an import
+/// too: it may be older than leases that live (P2).
 const WAY_OUT: &str = "gpulease does not start empty, because devices that are still leased would be granted twice; \
-    see what is left with `gpulease journal check`, then restore a copy of the data directory, or carry what is left \
-    into a new one with `gpulease journal export` and `gpulease journal import --salvage` (server/RECOVERY.md)";
+    see what is left with `gpulease journal check`, and carry that, or a copy of the data directory, into a new one \
+    with `gpulease journal export` and `gpulease journal import` (server/RECOVERY.md)";
 
 /// An error of the journal.
 #[derive(Debug, thiserror::Error)]
@@ -115,8 +116,7 @@ pub enum JournalError {
     },
     /// The journal was written by a gpulease that this one cannot read.
     #[error(
-        "the journal in {} has format {found:?}, this gpulease reads {expected:?}: start the gpulease that wrote it, \
-         or restore a copy of the data directory in the older format",
+        "the journal in {} has format {found:?}, this gpulease reads {expected:?}: start the gpulease that wrote it",
         path.display()
     )]
     UnknownFormat {

@@ -41,8 +41,8 @@ pub(super) enum Verb {
     #[command(after_help = with_exit_codes!(
         "Leases may live that the export does not know. So the import raises the fencing tokens by 2^32 and\n\
          closes every device for the longest TTL found (24 h if there is none to be found) plus the lock\n\
-         delay, counted from the first start of a coordinator. A reboot of its node, or an operator, opens\n\
-         a device earlier.\n\n\
+         delay, counted from the first start of a coordinator. A reboot of its node, or `gpulease open`,\n\
+         opens a device earlier.\n\n\
          Examples:\n  gpulease journal import --from journal.export --data /var/lib/gpulease\n  \
          gpulease journal import --from journal.export --data /var/lib/gpulease --salvage"
     ))]

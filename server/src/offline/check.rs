@@ -33,14 +33,14 @@ fn told(data: &Path, account: &Account) -> String {
     }
     text += &report::list("It is damaged:", &account.problems);
     text += &match report::lost(account) {
-        Some(lost) => format!("Lost, unless there is a copy: {lost}.\n"),
+        Some(lost) => format!("Lost here: {lost}.\n"),
         None => {
             "Every batch is readable all the same: an export and an import lose nothing.\n".into()
         }
     };
     let data = data.display();
     text + &format!(
-        "Next: restore a copy of the directory. If there is none, carry what is left into a new one:\n  \
+        "Next: carry what is left, or a copy of the directory that has more, into a new one:\n  \
          gpulease journal export --data {data} --to journal.export\n  \
          mv {data} {data}.damaged\n  \
          gpulease journal import --from journal.export --data {data} --salvage\n"

@@ -138,11 +138,11 @@ fn told(data: &Path, account: &Account, terms: &Terms, state: &State) -> String 
         (
             "devices",
             format!(
-                "every one is closed for {closed} of the coordinator's running: {basis} and the lock delay, {delay}"
+                "every one is closed for {closed} from the first start on: {basis} and the lock delay, {delay}"
             ),
         ),
     ]);
-    text + "Next: start the coordinator. A reboot of its node, or an operator, opens a device earlier.\n"
+    text + "Next: start the coordinator. A reboot of its node, or `gpulease open DEVICE`, opens a device earlier.\n"
 }
 
 /// What the new journal was made of.

@@ -15,15 +15,15 @@ use crate::journal::Revision;
 
 /// What a journal amounts to.
 pub(super) fn of_account(data: &Path, account: &Account) -> Vec<(&'static str, String)> {
-    let mut lines = vec![("journal", data.display().to_string()), ("revision", revisions(account))];
+    let mut lines = vec![("data", data.display().to_string()), ("revision", revisions(account))];
     match &account.state {
         Some(state) => lines.extend(of_state(state)),
         None => {
             lines.push(("state", "unknown: nothing that batches can be applied to is left".into()))
         }
     }
-    lines.push(("tokens", format!("{} is the newest that was found", account.token)));
-    let ttl = account.ttl.map_or_else(|| "none was found".to_owned(), duration);
+    lines.push(("tokens", format!("newest found {}", account.token)));
+    let ttl = account.ttl.map_or_else(|| "none found".to_owned(), duration);
     lines.push(("longest TTL", ttl));
     lines
 }
@@ -60,7 +60,7 @@ fn of_state(state: &State) -> [(&'static str, String); 3] {
     }
     let ran = duration(state.time().since(gpulease_core::time::Time::ZERO));
     [
-        ("time", format!("{ran} of running at the last batch")),
+        ("clock", format!("{ran} at the last batch")),
         ("leases", words.join(", ")),
         ("devices", devices),
     ]

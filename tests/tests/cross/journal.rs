@@ -48,7 +48,7 @@ async fn a_corrupt_journal_is_recovered_as_its_messages_say() -> anyhow::Result<
     devices_open_by_an_operator_and_by_themselves(&wire, newest).await
 }
 
-/// Short times, so that the test sees their end: TTLs of 4 s at most and a lock delay of 1 s.
+/// Short times, so that the test sees their end: TTLs of 8 s and a lock delay of 1 s.
 fn settings() -> Settings {
     let settings = Coordinator::settings().simulate("2x24GiB");
     settings.environment("GPULEASE_LEASES_LOCK_DELAY", "1s")
@@ -56,7 +56,7 @@ fn settings() -> Settings {
 
 fn small(number: usize) -> v1::AcquireRequest {
     v1::AcquireRequest {
-        ttl: Some(wire::seconds(4)),
+        ttl: Some(wire::seconds(8)),
         ..wire::request(&format!("request-{number}"))
     }
 }
@@ -126,7 +126,7 @@ async fn carry_over(
     let tokens = [&imported["fencing_token_before"], &imported["fencing_token"]];
     let [before, after] = tokens.map(|token| token.as_u64().unwrap_or_default());
     assert_eq!((before, after - before), (6, TOKEN_JUMP), "{told}");
-    assert_eq!((&imported["closed_seconds"], &imported["leases_live"]), (&5.into(), &3.into()));
+    assert_eq!((&imported["closed_seconds"], &imported["leases_live"]), (&9.into(), &3.into()));
     Ok(())
 }
 
@@ -153,7 +153,7 @@ async fn devices_open_by_an_operator_and_by_themselves(
     let devices = wire.devices().list(request).await?.into_inner().devices;
     for device in &devices {
         assert_eq!(device.state(), v1::DeviceState::Closed, "{device:?}");
-        assert!(device.closed_remaining.is_some_and(|left| left.seconds <= 5), "{device:?}");
+        assert!(device.closed_remaining.is_some_and(|left| left.seconds <= 9), "{device:?}");
     }
     let got = wire.acquire(wire::request("hasty")).await;
     let got = Refusal::of(&got.expect_err("every device is closed"));

@@ -109,7 +109,8 @@ fn a_missing_part_is_refused_with_the_way_out() {
         let message = refusal(place.path());
         assert!(message.contains("corrupt"), "{part}: {message}");
         assert!(
-            message.contains("restore a copy") && message.contains("gpulease journal check"),
+            message.contains("a copy of the data directory")
+                && message.contains("gpulease journal check"),
             "{message}"
         );
     }
