@@ -6,19 +6,13 @@ use super::{
     Told, account::Account, args::Place, configuration, error::OfflineError, rehearsal, report,
     source,
 };
-use crate::{actor::recovery::RecoveryError, journal::JournalError};
 
 /// Looks at the journal and tells.
 pub(super) fn run(place: &Place, json: bool) -> Result<Told, OfflineError> {
     let data = configuration(place)?.data;
     let remains = source::of_directory(&data)?;
     let mut account = Account::of(&remains)?;
-    if let Some(refusal) = rehearsal::refusal(remains.path())? {
-        let why = match refusal {
-            // Its way out is what is told below.
-            RecoveryError::Journal(JournalError::Corrupt { what }) => what,
-            other => other.to_string(),
-        };
+    if let Some(why) = rehearsal::refusal(&data)? {
         account.problems.push(format!("a coordinator does not start on it: {why}"));
     }
     let text =

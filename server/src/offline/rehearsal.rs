@@ -7,26 +7,31 @@ use gpulease_core::policy::Policy;
 use super::error::OfflineError;
 use crate::{
     actor::recovery::{self, RecoveryError},
-    journal::sled,
+    journal::{JournalError, sled},
 };
 
-/// Why a coordinator does not start on the journal at this path; `None`: it does. The journal must be held meanwhile.
-pub(super) fn refusal(journal: &Path) -> Result<Option<RecoveryError>, OfflineError> {
+/// Why a coordinator does not start on the journal of a data directory; `None`: it does. The directory must be held.
+pub(super) fn refusal(data: &Path) -> Result<Option<String>, OfflineError> {
     let parent = std::env::temp_dir();
     let failed = |source| OfflineError::Copy { path: parent.clone(), source };
     // Tokens are in there: the directory is its owner's alone.
     let place = tempfile::Builder::new().prefix("gpulease-check-").tempdir_in(&parent);
     let place = place.map_err(failed)?;
-    copy(journal, &place.path().join("journal")).map_err(failed)?;
+    copy(&data.join("journal"), &place.path().join("journal")).map_err(failed)?;
     // sled panics where it meets damage that it does not expect. The store makes errors of that, and they are told.
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
-    let started = sled::refuse_damage(place.path(), recovery::revision_of)
-        .and_then(|()| sled::open(place.path()))
+    let started = sled::open(place.path())
         .map_err(RecoveryError::from)
         .and_then(|opened| recovery::recover(opened, Policy::default()).map(drop));
     panic::set_hook(hook);
-    Ok(started.err())
+    let refusal = started.err().map(|error| match error {
+        // The way out is what the check tells.
+        RecoveryError::Journal(JournalError::Corrupt { what }) => what,
+        other => other.to_string(),
+    });
+    let scratch = place.path().to_string_lossy().into_owned();
+    Ok(refusal.map(|why| why.replace(&scratch, &data.to_string_lossy())))
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {

@@ -170,8 +170,7 @@ fn start_actor(
     backend: &str,
     asks: backend::Handle,
 ) -> Result<(Handle, Running), Failure> {
-    let opened = sled::refuse_damage(&config.data, recovery::revision_of)
-        .and_then(|()| sled::open(&config.data))
+    let opened = sled::open_guarded(&config.data, recovery::revision_of)
         .map_err(recovery::RecoveryError::from)?;
     let oldest = opened.journal.archive().oldest_revision();
     let recovered = recovery::recover(opened, config.policy.clone())?;

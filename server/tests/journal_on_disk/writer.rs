@@ -93,8 +93,7 @@ impl Work {
 
     /// Opens the journal of this work in this process.
     pub(crate) fn open(&self) -> Result<Opened<sled::SledJournal>, JournalError> {
-        sled::refuse_damage(&self.directory, revision_of)?;
-        sled::open_with_segments_of(&self.directory, self.segment_bytes)
+        sled::open_guarded_with_segments_of(&self.directory, self.segment_bytes, revision_of)
     }
 
     /// The batch of a revision: it says which one it is, and its length and bytes follow from it.

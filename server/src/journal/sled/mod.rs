@@ -8,6 +8,7 @@
 //! stop (house rule 4).
 
 mod directory;
+mod guard;
 mod high_water_mark;
 mod record;
 mod remains;
@@ -22,7 +23,7 @@ use super::{Archive, Journal, JournalError, Opened, Revision};
 use store::Store;
 
 pub use record::RECORD_BYTES_MAX;
-pub use remains::{Remains, refuse_damage, remains};
+pub use remains::{Remains, remains};
 
 /// Opens the journal in a data directory, which is created if it is not there.
 ///
@@ -42,6 +43,38 @@ pub fn open_with_segments_of(
 ) -> Result<Opened<SledJournal>, JournalError> {
     let directory = directory::Directory::open(path.as_ref(), segment_bytes)?;
     Opened::from_journal(SledJournal { store: Arc::new(Store::open(directory)?) })
+}
+
+/// `open` without a risk to what is in a damaged journal: see `guard`. `revision_of` says of which revision a batch is
+/// that begins with these bytes.
+///
+/// # Errors
+/// As `open`.
+pub fn open_guarded(
+    path: impl AsRef<Path>,
+    revision_of: fn(&[u8]) -> Option<Revision>,
+) -> Result<Opened<SledJournal>, JournalError> {
+    open_guarded_with_segments_of(path, record::SEGMENT_BYTES, revision_of)
+}
+
+/// `open_guarded` as `open_with_segments_of` opens.
+///
+/// # Errors
+/// As `open`.
+#[doc(hidden)]
+pub fn open_guarded_with_segments_of(
+    path: impl AsRef<Path>,
+    segment_bytes: usize,
+    revision_of: fn(&[u8]) -> Option<Revision>,
+) -> Result<Opened<SledJournal>, JournalError> {
+    let guard = guard::Guard::of(path.as_ref(), revision_of)?;
+    match open_with_segments_of(path, segment_bytes) {
+        Ok(opened) => {
+            guard.release();
+            Ok(opened)
+        }
+        Err(error) => Err(guard.rescue(error)),
+    }
 }
 
 /// Makes a journal in an empty data directory and has it filled; it appears whole or not at all.

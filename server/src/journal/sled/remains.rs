@@ -4,11 +4,12 @@
 //! directory meanwhile, and to give only what has a checksum that fits. It leaves it to the caller which batches can be
 //! applied, because here the bytes mean nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::super::{Batch, JournalError, Revision, Snapshot};
-use super::{directory::Held, high_water_mark, scan, scan::Scan, snapshot_files};
+use super::{directory::Held, guard, high_water_mark, scan::Scan, snapshot_files};
 
 /// See the head of this file.
 pub struct Remains {
@@ -18,6 +19,8 @@ pub struct Remains {
     snapshot: Option<Snapshot>,
     acknowledged: Option<Revision>,
     scan: Option<Scan>,
+    /// What an opening put aside that lost it.
+    rescued: BTreeMap<Revision, Batch>,
     damage: Vec<String>,
     /// Held until this is dropped.
     _lock: Option<File>,
@@ -38,7 +41,10 @@ pub fn remains(
     let snapshots = snapshot_files::read_best(&held.journal.join("snapshots"))?;
     damage.extend(snapshots.damage);
     let acknowledged = high_water_mark::acknowledged(held.journal.join("acknowledged"))?;
-    let scan = match Scan::read(held.journal.join("batches").join("db"), revision_of) {
+    let (rescued, damaged) = guard::rescued(&held.journal)?;
+    damage.extend(damaged);
+    let db = held.journal.join("batches").join("db");
+    let scan = match Scan::read(db, Revision::ZERO..=Revision(u64::MAX), revision_of) {
         Ok(scan) => Some(scan),
         Err(JournalError::Io { path, source, .. })
             if source.kind() == std::io::ErrorKind::NotFound =>
@@ -52,43 +58,9 @@ pub fn remains(
         damage.push(format!("there are two different batches of revision {revision}"));
     }
     let (journal, base, snapshot) = (held.journal, snapshots.newest, snapshots.best);
-    Ok(Remains { journal, base, snapshot, acknowledged, scan, damage, _lock: held.lock })
-}
-
-/// Refuses a journal of which an acknowledged batch cannot be found, before it is opened: sled would end its log at the
-/// damage and overwrite what is behind it. A data directory without a journal is fine; whatever else is wrong, opening
-/// it says. Where no batch is found at all, there is nothing to lose, or they are of a format that only reading can name.
-///
-/// It reads the batches behind the newest snapshot, at about a gigabyte per second.
-///
-/// # Errors
-/// `Corrupt` with the batch, `InUse` while a coordinator runs on it, and what the file system refuses.
-pub fn refuse_damage(
-    data: impl AsRef<Path>,
-    revision_of: fn(&[u8]) -> Option<Revision>,
-) -> Result<(), JournalError> {
-    let held = match Held::of(data.as_ref()) {
-        Err(JournalError::NoJournal { .. } | JournalError::UnknownFormat { .. }) => return Ok(()),
-        held => held?,
-    };
-    let db = held.journal.join("batches").join("db");
-    let snapshots = held.journal.join("snapshots");
-    if !held.damage.is_empty() || !db.exists() || !snapshots.exists() {
-        return Ok(());
-    }
-    let mark = high_water_mark::acknowledged(held.journal.join("acknowledged"))?;
-    let snapshot = snapshot_files::newest_revision(&snapshots)?;
-    let Some(acknowledged) = mark.filter(|acknowledged| *acknowledged > snapshot) else {
-        return Ok(());
-    };
-    let range = snapshot.next().0..=acknowledged.0;
-    match scan::first_missing(db, range, revision_of)? {
-        None => Ok(()),
-        Some(missing) => Err(JournalError::corrupt(format!(
-            "batch {missing} is missing or damaged, though revision {acknowledged} was acknowledged; nothing was \
-             changed"
-        ))),
-    }
+    let rescued = rescued.into_iter().map(|batch| (batch.revision, batch)).collect();
+    let _lock = held.lock;
+    Ok(Remains { journal, base, snapshot, acknowledged, scan, rescued, damage, _lock })
 }
 
 impl Remains {
@@ -120,8 +92,9 @@ impl Remains {
     /// not, with the unbroken history before them. What is older was removed, and is here by chance.
     #[must_use]
     pub fn revisions(&self) -> Vec<Revision> {
-        let all: Vec<Revision> =
-            self.scan.iter().flat_map(|scan| scan.revisions().collect::<Vec<_>>()).collect();
+        let in_log = self.scan.iter().flat_map(Scan::revisions);
+        let all: BTreeSet<Revision> = in_log.chain(self.rescued.keys().copied()).collect();
+        let all: Vec<Revision> = all.into_iter().collect();
         let mut from = all.partition_point(|revision| *revision <= self.base);
         let mut next = self.base.next();
         while let Some(before) = from.checked_sub(1).filter(|before| all[*before].next() == next) {
@@ -135,9 +108,10 @@ impl Remains {
     /// # Errors
     /// It was not found, or cannot be read any more.
     pub fn batch(&self, revision: Revision) -> Result<Batch, JournalError> {
-        match &self.scan {
-            Some(scan) => scan.batch(revision),
-            None => Err(JournalError::corrupt(format!("batch {revision} is not there"))),
+        match (&self.scan, self.rescued.get(&revision)) {
+            (_, Some(batch)) => Ok(batch.clone()),
+            (Some(scan), None) => scan.batch(revision),
+            (None, None) => Err(JournalError::corrupt(format!("batch {revision} is not there"))),
         }
     }
 }

@@ -172,3 +172,61 @@ fn a_running_coordinator_is_left_alone_and_kept_away() {
     assert!(matches!(refused, JournalError::NoJournal { .. }), "{refused:?}");
     assert!(fs::read_dir(empty.path()).unwrap().next().is_none());
 }
+
+/// A journal with one bit of its log flipped at this place.
+fn damaged(written: &Path, at: usize, bit: usize) -> tempfile::TempDir {
+    let place = tests::in_memory();
+    for (path, mut content) in contents(written) {
+        let target = place.path().join(path.strip_prefix(written).unwrap());
+        if path.ends_with("journal/batches/db") {
+            content[at] ^= 1 << bit;
+        }
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::write(target, content).unwrap();
+    }
+    fs::create_dir_all(place.path().join("journal/snapshots")).unwrap();
+    place
+}
+
+/// As a kill leaves it: what sled writes when it is closed is not there.
+fn filled_and_killed() -> tempfile::TempDir {
+    let killed = tempfile::tempdir().unwrap();
+    let place = filled([]);
+    let mut journal = open(place.path()).unwrap().journal;
+    for revision in 1..=12 {
+        journal.append(Revision(revision), &bytes(revision, 40)).unwrap();
+    }
+    for (path, content) in contents(place.path()) {
+        let target = killed.path().join(path.strip_prefix(place.path()).unwrap());
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::write(target, content).unwrap();
+    }
+    fs::create_dir_all(killed.path().join("journal/snapshots")).unwrap();
+    killed
+}
+
+#[test]
+fn a_start_that_is_refused_costs_nothing_that_was_there_before_it() {
+    let written = filled_and_killed();
+    let db = fs::read(written.path().join("journal/batches/db")).unwrap();
+    let used = db.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let (mut untouched, mut put_aside) = (0, 0);
+    for at in (0..used).step_by(13) {
+        let place = damaged(written.path(), at, at % 8);
+        let before = batches(&look(place.path()));
+        let refused = match open_guarded(place.path(), revision_of) {
+            Ok(opened) => {
+                assert_eq!(opened.batches.count(), 12, "byte {at}");
+                continue;
+            }
+            Err(refused) => refused.to_string(),
+        };
+        untouched += usize::from(refused.contains("nothing was changed"));
+        put_aside += usize::from(refused.contains("put into"));
+        let after = batches(&look(place.path()));
+        assert!(after == before, "byte {at}: {} of {} are left", after.len(), before.len());
+        assert!(open_guarded(place.path(), revision_of).is_err(), "byte {at}");
+        assert!(batches(&look(place.path())) == before, "byte {at}, once more");
+    }
+    assert!(untouched > 0 && put_aside > 0, "{untouched} untouched, {put_aside} put aside");
+}

@@ -17,6 +17,8 @@ use super::record::{self, Assembly, RECORD_BYTES_MAX, Record};
 
 /// How many positions are looked at before more is read.
 const WINDOW_BYTES: usize = 4 << 20;
+/// Most of a small log: where sled has not written yet.
+const ZEROS: [u8; 256] = [0; 256];
 /// What stands before the bytes of a record: checksum and length.
 const HEAD_BYTES: usize = 8;
 /// The most bytes of a record.
@@ -32,30 +34,6 @@ pub(super) struct Scan {
     found: BTreeMap<Revision, Pieces>,
     /// Revisions of which two different batches were found.
     pub(super) disputed: BTreeSet<Revision>,
-}
-
-/// The first revision of a range that is not in a log; `None`: all of them are, or none is. It only looks for the
-/// beginning of each batch, and no further than until all are found.
-pub(super) fn first_missing(
-    path: PathBuf,
-    range: RangeInclusive<u64>,
-    revision_of: RevisionOf,
-) -> Result<Option<Revision>, JournalError> {
-    let (first, last) = range.into_inner();
-    let mut found = vec![false; usize::try_from((last + 1).saturating_sub(first)).unwrap_or(0)];
-    let mut missing = found.len();
-    let file = File::open(&path).map_err(|error| JournalError::io("open", &path, error))?;
-    let scan = Scan { file, path, found: BTreeMap::new(), disputed: BTreeSet::new() };
-    scan.positions(|_, bytes| {
-        let Some((revision, record)) = first_record(bytes, revision_of) else { return Some(1) };
-        let place = revision.0.checked_sub(first).and_then(|at| usize::try_from(at).ok());
-        if let Some(found) = place.and_then(|place| found.get_mut(place)) {
-            missing -= usize::from(!std::mem::replace(found, true));
-        }
-        (missing > 0).then(|| record.record_bytes(0))
-    })?;
-    let place = found.iter().position(|found| !found).filter(|_| missing < found.len());
-    Ok(place.map(|place| Revision(first + place as u64)))
 }
 
 /// Where the records of a batch begin: 24 bytes and 8 for each of them, so that a million batches are some 50 MB.
@@ -77,16 +55,23 @@ impl Pieces {
 }
 
 impl Scan {
-    /// Reads the whole log.
-    pub(super) fn read(path: PathBuf, revision_of: RevisionOf) -> Result<Self, JournalError> {
+    /// Reads the whole log, for batches of these revisions.
+    pub(super) fn read(
+        path: PathBuf,
+        range: RangeInclusive<Revision>,
+        revision_of: RevisionOf,
+    ) -> Result<Self, JournalError> {
         let file = File::open(&path).map_err(|error| JournalError::io("open", &path, error))?;
         let (found, disputed) = (BTreeMap::new(), BTreeSet::new());
         let mut scan = Scan { file, path, found, disputed };
         let mut found = BTreeMap::new();
         let mut disputed = BTreeSet::new();
         scan.positions(|offset, bytes| {
-            let Some((revision, first)) = first_record(bytes, revision_of) else { return Some(1) };
+            let Some((revision, first)) = first_record(bytes, revision_of) else { return 1 };
             let length = first.record_bytes(0);
+            if !range.contains(&revision) {
+                return length;
+            }
             match found.get(&revision) {
                 None => {
                     let mut pieces: Pieces = first;
@@ -98,7 +83,7 @@ impl Scan {
                 }
                 Some(_) => {}
             }
-            Some(length)
+            length
         })?;
         scan.find_the_rest(&mut found)?;
         (scan.found, scan.disputed) = (found, disputed);
@@ -109,6 +94,16 @@ impl Scan {
     pub(super) fn revisions(&self) -> impl DoubleEndedIterator<Item = Revision> + '_ {
         let whole = self.found.iter().filter(|(_, pieces)| pieces.whole());
         whole.map(|(revision, _)| *revision).filter(|revision| !self.disputed.contains(revision))
+    }
+
+    /// Whether the beginning of a batch was found.
+    pub(super) fn begins(&self, revision: Revision) -> bool {
+        self.found.contains_key(&revision)
+    }
+
+    /// Whether nothing was found.
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
     }
 
     /// One batch, its checksums verified again.
@@ -144,19 +139,16 @@ impl Scan {
                 let Some(pieces) = found.get_mut(revision) else { continue };
                 if let Some(index) = further_record(*revision, pieces, bytes) {
                     pieces.offsets[index] = Some(offset);
-                    return Some(pieces.record_bytes(index));
+                    return pieces.record_bytes(index);
                 }
             }
-            Some(1)
+            1
         })
     }
 
     /// Calls `look` with every position of the file and the bytes from there on, as many as a record can have; it
-    /// answers by how many to go on, or that it has seen enough.
-    fn positions(
-        &self,
-        mut look: impl FnMut(u64, &[u8]) -> Option<usize>,
-    ) -> Result<(), JournalError> {
+    /// answers by how many to go on.
+    fn positions(&self, mut look: impl FnMut(u64, &[u8]) -> usize) -> Result<(), JournalError> {
         let (mut begin, mut at) = (0_u64, 0_usize);
         let mut buffer = vec![0; WINDOW_BYTES + RECORD_MAX];
         loop {
@@ -164,10 +156,12 @@ impl Scan {
             let window = &buffer[..read];
             while at < window.len().min(WINDOW_BYTES) {
                 let bytes = &window[at..window.len().min(at + RECORD_MAX)];
-                match look(begin + at as u64, bytes) {
-                    Some(step) => at += step.max(1),
-                    None => return Ok(()),
+                if bytes.get(4..4 + ZEROS.len()).is_some_and(|bytes| bytes == ZEROS) {
+                    // Nothing of no length can be found, so that no record begins as long as its length lies in there.
+                    at += ZEROS.len() - 3;
+                    continue;
                 }
+                at += look(begin + at as u64, bytes).max(1);
             }
             if window.len() <= WINDOW_BYTES {
                 return Ok(());

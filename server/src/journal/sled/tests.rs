@@ -171,7 +171,7 @@ fn a_flipped_bit_anywhere_is_refused_or_was_in_nobodys_bytes() {
 }
 
 /// Memory where there is some: hundreds of openings with all their syncs, of files that nobody needs.
-fn in_memory() -> tempfile::TempDir {
+pub(super) fn in_memory() -> tempfile::TempDir {
     let shared_memory = Path::new("/dev/shm");
     if shared_memory.is_dir() {
         tempfile::tempdir_in(shared_memory).unwrap()
