@@ -1,7 +1,7 @@
 //! Where the coordinator listens: a TCP address, a Unix socket, or both.
 //!
 //! Promises: a socket file of a coordinator that lives is left alone, one that was left behind is replaced, and the
-//! file goes when the listener does. Connections are bounded: one over the bound is closed at once.
+//! file stays when the listener goes. Connections are bounded: one over the bound is closed at once.
 
 use std::{
     io,
@@ -53,7 +53,7 @@ pub enum ListenError {
 pub struct Listeners {
     pub(super) tcp: Option<TcpListener>,
     pub(super) unix: Option<UnixListener>,
-    socket: Option<SocketFile>,
+    socket: Option<PathBuf>,
 }
 
 impl Listeners {
@@ -70,8 +70,8 @@ impl Listeners {
             }
         };
         let Some(path) = socket else { return Ok(Self { tcp, ..Self::default() }) };
-        let (unix, file) = bind_socket(path)?;
-        Ok(Self { tcp, unix: Some(unix), socket: Some(file) })
+        let unix = bind_socket(path)?;
+        Ok(Self { tcp, unix: Some(unix), socket: Some(path.to_owned()) })
     }
 
     /// The TCP address, with the port that was picked.
@@ -83,32 +83,22 @@ impl Listeners {
     /// The socket's path.
     #[must_use]
     pub fn socket_path(&self) -> Option<&Path> {
-        self.socket.as_ref().map(|file| file.0.as_path())
+        self.socket.as_deref()
     }
 }
 
-/// Removes the file when the listener is gone.
-#[derive(Debug)]
-pub(super) struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Whoever removed it before did no harm.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-fn bind_socket(path: &Path) -> Result<(UnixListener, SocketFile), ListenError> {
+/// The file stays when the listener is gone: that a connection to it is refused proves to holders that no coordinator
+/// is there, which keeps their leases over an upgrade. A socket without a file proves nothing.
+fn bind_socket(path: &Path) -> Result<UnixListener, ListenError> {
     let failed = |source| ListenError::Unix { path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
     clear(path)?;
     let listener = UnixListener::bind(path).map_err(failed)?;
-    let file = SocketFile(path.to_owned());
     let mode = std::fs::Permissions::from_mode(SOCKET_MODE);
     std::fs::set_permissions(path, mode).map_err(failed)?;
-    Ok((listener, file))
+    Ok(listener)
 }
 
 /// Makes room for a socket: only a socket that nobody listens on is removed.
@@ -139,9 +129,8 @@ mod tests {
         let second = Listeners::bind(None, Some(&path)).await;
         assert!(matches!(second, Err(ListenError::SocketInUse { .. })));
         drop(first);
-        assert!(!path.exists(), "the file goes with the listener");
-        drop(net::UnixListener::bind(&path).unwrap());
-        assert!(path.exists(), "the standard library leaves it behind");
+        let refused = net::UnixStream::connect(&path).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "the file stays");
         assert!(Listeners::bind(None, Some(&path)).await.is_ok());
     }
 
