@@ -1,7 +1,7 @@
 //! What has to happen when a journal is imported or repaired (P2), as a batch of its own.
 //!
 //! The journal may be older than the truth: leases may live that it does not know, with tokens that it never saw. So
-//! the counter of tokens jumps, and every device is closed until the longest such lease is over. Whoever imports decides
+//! the counters of tokens and leases jump, and every device is closed until the longest such lease is over. Whoever imports decides
 //! for how long, and under which revision the batch stands; applying it is in `state/import.rs`, opening devices in
 //! `scheduler/import.rs`.
 
@@ -15,6 +15,10 @@ use crate::{
 /// How far an import raises the counter of tokens, and that of revisions where batches were lost, at least: 2^32 grants are 44 hours at 27,000 a second, so that an
 /// imported copy may be older than that by far.
 pub const TOKEN_JUMP: u64 = 1 << 32;
+
+/// How far an import raises the counter of leases, so that a number which a lost lease had names no other: an hour of
+/// requests at 27,000 a second.
+pub const LEASE_JUMP: u64 = 100_000_000;
 
 /// The closing where no lease is found that says how long leases live: the longest TTL that there can be.
 pub const TTL_UNKNOWN: Span = Span::from_secs(24 * 3_600);
@@ -86,6 +90,7 @@ mod tests {
         let mut state = State { last_token: Token(7), ..State::default() };
         state.import(import(1, 3)).unwrap();
         assert_eq!(state.token(), Token(7 + TOKEN_JUMP));
+        assert_eq!(state.last_lease.0, LEASE_JUMP);
         state.import(import(2, 9 + TOKEN_JUMP)).unwrap();
         assert_eq!(state.token(), Token(9 + 2 * TOKEN_JUMP));
     }

@@ -3,8 +3,8 @@
 use super::{State, apply::Fit};
 use crate::{
     event::At,
-    id::{DeviceId, Token},
-    import::TOKEN_JUMP,
+    id::{DeviceId, LeaseId, Token},
+    import::{LEASE_JUMP, TOKEN_JUMP},
     time::Time,
 };
 
@@ -21,6 +21,7 @@ impl State {
             return Err(format!("token {token} of an import is below {least}"));
         }
         self.last_token = token;
+        self.last_lease = LeaseId(self.last_lease.0.saturating_add(LEASE_JUMP));
         self.closed_until = self.closed_until.max(closed_until);
         self.inventory.close_all(self.closed_until);
         Ok(())

@@ -6,6 +6,7 @@ use gpulease_core::{
     lease::EndReason,
     output::{Exclusion, Rejection, Unsatisfiable},
     request::InvalidField,
+    time::Span,
 };
 use tonic::Code;
 
@@ -80,6 +81,7 @@ fn of_capacity(rejection: &Rejection) -> Refusal {
             Refusal::new(Code::DeadlineExceeded, "WAIT_OVER", why).with("waited", waited)
         }
         Rejection::DevicesClosed { devices, remaining } => {
+            let remaining = Span::from_secs(remaining.as_millis().div_ceil(1_000));
             let why = format!(
                 "{devices} devices that would do are closed for {remaining}, since the journal was imported and leases \
                  that it lacks may still use them; wait, or have an operator open a device on which nothing of them runs"
