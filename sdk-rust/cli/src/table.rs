@@ -9,7 +9,9 @@ mod lease;
 mod operator;
 
 pub(crate) use device::{attribution_off, devices};
-pub(crate) use lease::{ask, device_line, history, lease_state, leases, notice, share, time_left};
+pub(crate) use lease::{
+    NEVER, ask, device_line, history, lease_state, leases, notice, share, time_left,
+};
 pub(crate) use operator::{blocking, processes};
 
 use std::time::Duration;

@@ -7,24 +7,29 @@ use crate::format::{self, UNKNOWN};
 use crate::output::Paint;
 use crate::view::{Ask, DeviceShare, Fact, Lease, Notice};
 
+/// How a lease is preemptible that is not.
+pub(crate) const NEVER: &str = "NEVER";
+
 /// The leases: state, holder, devices, time left.
 pub(crate) fn leases(leases: &[Lease], style: Style) -> String {
-    let mut table = table(
-        &["ID", "STATE", "SERVICE", "HOLDER", "NAME", "PRIORITY", "ASKS", "DEVICES", "LEFT"],
-        style,
-    );
+    // The column is there where some lease may be preempted.
+    let preempted = leases.iter().any(|lease| lease.preemptible != NEVER);
+    let mut headings = vec!["ID", "STATE", "SERVICE", "HOLDER", "NAME", "PRIORITY"];
+    headings.extend(preempted.then_some("PREEMPTIBLE"));
+    headings.extend(["ASKS", "DEVICES", "LEFT"]);
+    let mut table = table(&headings, style);
     for lease in leases {
-        table.add_row(vec![
+        let mut row = vec![
             Cell::new(&lease.id),
             painted(&lease_state(lease), lease_paint(&lease.state), style),
             Cell::new(&lease.service),
             Cell::new(&lease.holder),
             Cell::new(lease.name.as_deref().unwrap_or(UNKNOWN)),
             Cell::new(lease.priority.to_lowercase()),
-            Cell::new(ask(&lease.ask)),
-            Cell::new(device_places(lease)),
-            Cell::new(time_left(lease)),
-        ]);
+        ];
+        row.extend(preempted.then(|| Cell::new(lease.preemptible.to_lowercase())));
+        row.extend([ask(&lease.ask), device_places(lease), time_left(lease)].map(Cell::new));
+        table.add_row(row);
     }
     finished(table)
 }

@@ -194,15 +194,25 @@ GPU-0   12    1000  3.0GiB  foreign  -",
 
 #[test]
 fn leases_stand_in_columns() {
-    let pausing =
-        Lease { state: "PAUSING".to_owned(), notice: Some(standing_notice()), ..active_lease() };
+    let pausing = Lease {
+        state: "PAUSING".to_owned(),
+        preemptible: "PAUSE".to_owned(),
+        notice: Some(standing_notice()),
+        ..active_lease()
+    };
     check(
-        &leases(&[active_lease(), queued_lease(), pausing], PLAIN),
+        &leases(&[active_lease(), queued_lease()], PLAIN),
         "
-ID  STATE        SERVICE  HOLDER  NAME     PRIORITY    ASKS              DEVICES  LEFT
-17  ACTIVE       train    box-1   nightly  normal      8.0GiB            box/0    29s
-18  QUEUED #1    train    box-1   -        background  2 × whole device  -        9m59s
-17  PAUSING 12s  train    box-1   nightly  normal      8.0GiB            box/0    29s",
+ID  STATE      SERVICE  HOLDER  NAME     PRIORITY    ASKS              DEVICES  LEFT
+17  ACTIVE     train    box-1   nightly  normal      8.0GiB            box/0    29s
+18  QUEUED #1  train    box-1   -        background  2 × whole device  -        9m59s",
+    );
+    check(
+        &leases(&[active_lease(), pausing], PLAIN),
+        "
+ID  STATE        SERVICE  HOLDER  NAME     PRIORITY  PREEMPTIBLE  ASKS    DEVICES  LEFT
+17  ACTIVE       train    box-1   nightly  normal    never        8.0GiB  box/0    29s
+17  PAUSING 12s  train    box-1   nightly  normal    pause        8.0GiB  box/0    29s",
     );
 }
 

@@ -20,6 +20,7 @@ pub(crate) const HELP: &str = with_exit_codes!(
     "  RECLAIMING  ended uncleanly: its part of each device stays closed until it is safe\n",
     "  ENDED       over, with the reason (RELEASED, EXPIRED, REVOKED, CANCELLED, WAIT_OVER, …)\n",
     "LEFT is how long a lease lives without a renewal, or how long a queued one still waits.\n",
+    "PREEMPTIBLE is there where some lease may be: never, pause or end.\n",
     "\nExamples:\n",
     "  gpulease leases\n",
     "  gpulease leases --all --service train\n",

@@ -168,9 +168,10 @@ impl Run<'_> {
 
     /// The lease with devices that nobody asks for: while nothing runs on them, notices are answered at once.
     async fn acquired(&self, client: &Client, stop: &mut Stop) -> Result<(Lease, Grant), Failure> {
-        if self.options.local && client.devices().await?.items.is_empty() {
-            return Err(Failure::other("this host has no device that can be leased").hint(
-                "To try it with simulated ones: gpulease run --local-simulate 2x24GiB … -- COMMAND",
+        if self.options.local && client.status().await?.backend == "none" {
+            let message = "no lease can be had: no usable driver was found on this host";
+            return Err(Failure::other(message).hint(
+                "To try it with simulated devices: gpulease run --local-simulate 2x24GiB … -- COMMAND",
             ));
         }
         let asked = (self.request(), self.options.lease.wait());

@@ -61,7 +61,10 @@ fn summary(lease: &Lease) -> Vec<(&'static str, String)> {
     add("granted", lease.granted_at.map(format::time));
     add("ended", lease.ended_at.map(format::time));
     add("kept for it", list(&lease.kept_devices));
-    add("preemptible", (lease.preemptible != "NEVER").then(|| lease.preemptible.to_lowercase()));
+    add(
+        "preemptible",
+        (lease.preemptible != table::NEVER).then(|| lease.preemptible.to_lowercase()),
+    );
     let held = lease.minimum_hold_seconds;
     add("minimum hold", (held > 0.0).then(|| seconds(held)));
     add("notice", lease.notice.as_ref().map(table::notice));
