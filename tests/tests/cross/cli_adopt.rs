@@ -3,9 +3,15 @@
 use std::{path::Path, time::Duration};
 
 use gpulease::{Client, EndReason, LeaseRequest, Priority};
+use gpulease_fake_nvml::uuid;
 use gpulease_tests::{
-    coordinator::Coordinator, deadline::soon, shell::Shell, skip::skipped_optional,
+    coordinator::Coordinator,
+    deadline::soon,
+    nvidia::{NvidiaHost, Program},
+    shell::Shell,
+    skip::skipped_optional,
     started::Started,
+    wire::GIB,
 };
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
@@ -78,6 +84,23 @@ async fn an_adopted_process_gives_way_by_its_hooks() -> anyhow::Result<()> {
     adopt.event("paused").await?;
     theirs.release().await?;
     adopt.event("resumed").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_lease_is_for_the_device_that_the_process_uses_already() -> anyhow::Result<()> {
+    let host = NvidiaHost::with(2).await?;
+    let program = Program::start()?;
+    host.fake.run_process(&uuid(1), program.pid(), 2 * GIB)?;
+    host.process_until(program.pid(), "it is seen", |process| process.lease_id == 0).await?;
+    let shell = Shell::at(&host.endpoint())?;
+    let id = program.pid().to_string();
+    let mut adopt = Started::of(&shell, &["adopt", "--json", "--pid", &id, "--memory", "8GiB"])?;
+    let granted = adopt.object().await?;
+    assert_eq!(granted["devices"][0]["uuid"], uuid(1), "{granted}");
+    let lease: u64 = granted["id"].as_str().unwrap_or_default().parse()?;
+    let theirs = |process: &gpulease_proto::v1::DeviceProcess| process.lease_id == lease;
+    host.process_until(program.pid(), "its memory is its lease's", theirs).await?;
     Ok(())
 }
 

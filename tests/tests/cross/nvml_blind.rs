@@ -37,6 +37,8 @@ async fn without_attribution_bytes_not_seen_in_use_yet_are_not_taken_for_a_stran
     host.wire.acquire(bytes("enough", 9 * GIB)).await?;
     let shell = Shell::at(&host.endpoint())?;
     assert!(shell.lines(&["processes"]).await?.is_empty());
+    let shown = shell.run(&["processes"]).await?;
+    assert!(shown.stderr.contains("off in the configuration"), "{shown:?}");
     let shown = shell.run(&["devices"]).await?;
     assert!(format!("{shown:?}").contains("off in the configuration"), "{shown:?}");
     Ok(())

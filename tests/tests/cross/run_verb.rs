@@ -85,6 +85,19 @@ async fn local_starts_a_coordinator_for_the_time_of_the_command() -> anyhow::Res
     Ok(())
 }
 
+#[tokio::test]
+async fn local_without_a_driver_names_the_way_to_try_it() -> anyhow::Result<()> {
+    let shell = Shell::at("http://127.0.0.1:1")?;
+    let mut command = shell.command(&["run", "--local", "--memory", "1GiB", "--", "true"]);
+    // The coordinator that it starts has this environment too.
+    let ended = command.env("GPULEASE_DEVICES_DRIVER", "none").output();
+    let ended = soon("the end of gpulease run", ended).await?;
+    assert_eq!(ended.status.code(), Some(125), "{ended:?}");
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert!(stderr.contains("--local-simulate 2x24GiB"), "{stderr}");
+    Ok(())
+}
+
 /// Starts a command under `run` that says "ready" and then waits for a signal; returns when it said so.
 async fn start_and_wait(
     coordinator: &Coordinator,
