@@ -1,9 +1,9 @@
 //! What has to happen when a journal is imported or repaired (P2), as a batch of its own.
 //!
 //! The journal may be older than the truth: leases may live that it does not know, with tokens that it never saw. So
-//! the counters of tokens and leases jump, and every device is closed until the longest such lease is over. Whoever imports decides
-//! for how long, and under which revision the batch stands; applying it is in `state/import.rs`, opening devices in
-//! `scheduler/import.rs`.
+//! the counters of tokens and leases jump, and every device is closed until the longest such lease is over. Whoever
+//! imports decides for how long, and under which revision the batch stands; applying it is in `state/import.rs`, opening
+//! devices in `scheduler/import.rs`.
 
 use crate::{
     event::{Batch, Event},
