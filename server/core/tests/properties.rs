@@ -382,13 +382,15 @@ impl Life {
                 assert!(self.batch.is_some() || *token == believed.token || resumed);
                 believed.safe_until = safe_until;
                 if !by_previous && *token == believed.token {
-                    believed.adopted = Some(true);
+                    // An earlier input of its batch may have resumed the lease: then it was the token before.
+                    believed.adopted = self.batch.is_none().then_some(true);
                 }
             }
             Ok(Answer::Acknowledged(view) | Answer::NoticeExtended(view)) => {
                 let believed = self.model.believed(view.id);
                 if view.token == believed.token && self.with_newest.remove(&ticket) {
-                    believed.adopted = Some(true);
+                    // As above.
+                    believed.adopted = self.batch.is_none().then_some(true);
                 }
             }
             _ => {}
