@@ -5,7 +5,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 13] = [
     "acknowledge",
     "admin",
     "device",
@@ -16,6 +16,8 @@ const FILES: [&str; 11] = [
     "lease_service",
     "metrics",
     "notice",
+    "plan",
+    "queue",
     "session",
 ];
 

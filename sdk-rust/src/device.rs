@@ -69,6 +69,8 @@ pub struct DeviceInfo {
     pub model: String,
     /// Its compute capability.
     pub compute_capability: Option<ComputeCapability>,
+    /// The frameworks whose programs it can run, in lower case.
+    pub frameworks: Vec<String>,
     /// Whether it can be granted.
     pub state: DeviceState,
     /// All its memory, in bytes.
@@ -121,6 +123,7 @@ impl From<v1::Device> for DeviceInfo {
             compute_capability: wire
                 .compute_capability
                 .map(|capability| (capability.major, capability.minor)),
+            frameworks: wire.frameworks,
             // A state that this release does not know is not one to count on.
             state: DeviceState::from_wire(wire.state).unwrap_or(DeviceState::Unavailable),
             memory_total_bytes: wire.memory_total_bytes,

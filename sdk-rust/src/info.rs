@@ -11,6 +11,7 @@ use gpulease_proto::v1;
 use crate::{
     convert,
     notice::{Notice, Preemptible, Process},
+    placement::PlacementPolicy,
     request::Constraints,
 };
 
@@ -281,6 +282,10 @@ pub struct LeaseInfo {
     pub preemptions: u32,
     /// How long its holder took to answer the last notice it acknowledged.
     pub pause_took: Option<Duration>,
+    /// How its devices are chosen, where the request said so.
+    pub placement: Option<PlacementPolicy>,
+    /// What a pause costs its holder, where it said so.
+    pub pause_cost: Option<Duration>,
 }
 
 impl From<v1::Lease> for LeaseInfo {
@@ -318,6 +323,8 @@ impl From<v1::Lease> for LeaseInfo {
             process: wire.process.map(Process::from),
             preemptions: wire.preemptions,
             pause_took: wire.pause_took.and_then(convert::duration),
+            placement: PlacementPolicy::from_wire(wire.placement),
+            pause_cost: wire.pause_cost.and_then(convert::duration),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     error::{Error, ErrorKind},
     info::{LeaseState, Priority},
     notice::Preemptible,
+    placement::{Affinity, PlacementPolicy},
     process, trace,
 };
 
@@ -63,6 +64,10 @@ pub struct Constraints {
     pub preferred_device: Option<String>,
     /// All devices on one node.
     pub same_node: bool,
+    /// A framework whose programs the device must be able to run, such as `torch` or `cuda`.
+    pub framework: Option<String>,
+    /// Where other leases of the service with the same key are.
+    pub affinity: Option<Affinity>,
     /// Host CPU taken on each node of the lease, in thousandths of a core.
     pub host_cpu_millis: u64,
     /// Host memory taken on each node of the lease, in bytes.
@@ -84,6 +89,8 @@ impl From<v1::Constraints> for Constraints {
             node_labels: wire.node_labels.into_iter().collect(),
             preferred_device: convert::text(wire.preferred_device),
             same_node: wire.same_node,
+            framework: convert::text(wire.framework),
+            affinity: wire.affinity.map(Affinity::from),
             host_cpu_millis: wire.host_cpu_millis,
             host_memory_bytes: wire.host_memory_bytes,
         }
@@ -105,6 +112,8 @@ impl From<Constraints> for v1::Constraints {
             node_labels: constraints.node_labels.into_iter().collect(),
             preferred_device: constraints.preferred_device.unwrap_or_default(),
             same_node: constraints.same_node,
+            framework: constraints.framework.unwrap_or_default(),
+            affinity: constraints.affinity.map(v1::Affinity::from),
             host_cpu_millis: constraints.host_cpu_millis,
             host_memory_bytes: constraints.host_memory_bytes,
         }
@@ -135,6 +144,8 @@ pub struct LeaseRequest {
     request_id: Option<String>,
     preemptible: Option<Preemptible>,
     minimum_hold: Option<Duration>,
+    placement: Option<PlacementPolicy>,
+    pause_cost: Option<Duration>,
     process: Declared,
     trace_parent: Option<String>,
     while_unreachable: Option<WhileUnreachable>,
@@ -181,6 +192,8 @@ impl LeaseRequest {
             request_id: None,
             preemptible: None,
             minimum_hold: None,
+            placement: None,
+            pause_cost: None,
             process: Declared::Own,
             trace_parent: None,
             while_unreachable: None,
@@ -282,6 +295,19 @@ impl LeaseRequest {
         self
     }
 
+    /// How its devices are chosen among those that would do. Default: as the coordinator is configured.
+    pub fn placement(mut self, policy: PlacementPolicy) -> Self {
+        self.placement = Some(policy);
+        self
+    }
+
+    /// What a pause costs, in time lost by stopping and starting again, such as loading a model anew: at most a day. Of
+    /// several leases that may be preempted those go that lose least.
+    pub fn pause_cost(mut self, cost: Duration) -> Self {
+        self.pause_cost = Some(cost);
+        self
+    }
+
     /// The process that will use the devices, itself and everything it starts. Over the coordinator's Unix socket the
     /// default is this process, unless the request has an id of the caller's ([`Self::request_id`]): another process may
     /// repeat that one, and cannot be this process. Over TCP none can be declared.
@@ -349,6 +375,8 @@ impl LeaseRequest {
             minimum_hold: self.minimum_hold.map(convert::wire_duration),
             process,
             trace_parent: self.trace_parent.or(terms.trace_parent).unwrap_or_default(),
+            placement: self.placement.map_or(0, PlacementPolicy::to_wire),
+            pause_cost: self.pause_cost.map(convert::wire_duration),
         };
         let may_omit_process = self.process == Declared::Own && message.process.is_some();
         let keeps = policy == WhileUnreachable::Keep;

@@ -61,6 +61,9 @@ impl From<&LeaseInfo> for view::Lease {
             process: lease.process.map(Into::into),
             preemptions: lease.preemptions,
             pause_took_seconds: lease.pause_took.map(|took| took.as_secs_f64()),
+            pause_cost_seconds: lease.pause_cost.map(|cost| cost.as_secs_f64()),
+            placement: lease.placement.map(|policy| policy.to_string()),
+            affinity: lease.constraints.affinity.as_ref().map(|affinity| affinity.key.clone()),
             environment: None,
         }
     }
@@ -127,6 +130,7 @@ impl From<&DeviceInfo> for view::Device {
             compute_capability: device
                 .compute_capability
                 .map(|(major, minor)| format!("{major}.{minor}")),
+            frameworks: device.frameworks.clone(),
             state: device.state.to_string(),
             memory_total_bytes: device.memory_total_bytes,
             memory_reserved_bytes: device.memory_reserved_bytes,

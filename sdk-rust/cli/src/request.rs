@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use gpulease::{Constraints, LeaseRequest, Preemptible};
+use gpulease::{Affinity, Constraints, LeaseRequest, PlacementPolicy, Preemptible};
 
 use crate::options::Identity;
 use crate::parse;
@@ -74,6 +74,14 @@ pub(crate) struct LeaseOptions {
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     minimum_hold: Option<Duration>,
 
+    /// What a pause costs you in time lost by stopping and starting again: of several victims those that lose least go
+    #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
+    pause_cost: Option<Duration>,
+
+    /// How devices are chosen among those that would do [default: as the coordinator is configured]
+    #[arg(long, value_enum, value_name = "POLICY")]
+    placement: Option<PlacementOption>,
+
     /// A name for this very request: repeating it, with the same --holder, gives the same lease
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
@@ -126,6 +134,18 @@ struct ConstraintOptions {
     #[arg(long)]
     same_node: bool,
 
+    /// A framework whose programs the device must be able to run, like torch, jax or cuda
+    #[arg(long, value_name = "NAME")]
+    framework: Option<String>,
+
+    /// On the devices of other leases of the service with this key, like the name of a pipeline
+    #[arg(long, value_name = "KEY", conflicts_with = "near_node")]
+    near: Option<String>,
+
+    /// On the nodes of other leases of the service with this key
+    #[arg(long, value_name = "KEY")]
+    near_node: Option<String>,
+
     /// Host cores taken on each node of the lease, like 4, 1.5 or 1500m
     #[arg(long, value_name = "CORES", value_parser = parse::cpu_millis)]
     host_cpu: Option<u64>,
@@ -155,6 +175,23 @@ pub(crate) enum PreemptibleOption {
     Pause,
     /// By a notice: the holder stops, and the lease ends
     End,
+}
+
+/// How devices are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PlacementOption {
+    /// Where least is left afterwards
+    BestFit,
+    /// Where most device memory is free: spreads
+    MostFreeMemory,
+    /// Where the smallest share is in use
+    LeastLoaded,
+    /// The next device after the one granted last
+    RoundRobin,
+    /// Where the free capacity stays most useful for the requests seen so far
+    Fragmentation,
+    /// On devices and nodes that are in use already
+    Pack,
 }
 
 impl LeaseOptions {
@@ -210,6 +247,12 @@ impl LeaseOptions {
         if let Some(minimum) = self.minimum_hold {
             request = request.minimum_hold(minimum);
         }
+        if let Some(cost) = self.pause_cost {
+            request = request.pause_cost(cost);
+        }
+        if let Some(policy) = self.placement {
+            request = request.placement(policy.into());
+        }
         if let Some(request_id) = &self.request_id {
             request = request.request_id(request_id);
         }
@@ -237,6 +280,19 @@ impl From<PriorityOption> for gpulease::Priority {
     }
 }
 
+impl From<PlacementOption> for PlacementPolicy {
+    fn from(option: PlacementOption) -> Self {
+        match option {
+            PlacementOption::BestFit => Self::BestFit,
+            PlacementOption::MostFreeMemory => Self::MostFreeMemory,
+            PlacementOption::LeastLoaded => Self::LeastLoaded,
+            PlacementOption::RoundRobin => Self::RoundRobin,
+            PlacementOption::Fragmentation => Self::Fragmentation,
+            PlacementOption::Pack => Self::Pack,
+        }
+    }
+}
+
 impl From<PreemptibleOption> for Preemptible {
     fn from(option: PreemptibleOption) -> Self {
         match option {
@@ -260,6 +316,9 @@ impl From<ConstraintOptions> for Constraints {
             node_labels: options.labels.into_iter().collect(),
             preferred_device: options.prefer_device,
             same_node: options.same_node,
+            framework: options.framework,
+            affinity: (options.near.map(Affinity::on_device))
+                .or_else(|| options.near_node.map(Affinity::on_node)),
             host_cpu_millis: options.host_cpu.unwrap_or(0),
             host_memory_bytes: options.host_memory.unwrap_or(0),
         }
@@ -349,7 +408,7 @@ mod tests {
     fn constraints_are_carried_over() {
         let words = "acquire --vendor nvidia --model H100 --model A100 --node a --exclude-node b \
                      --label zone=west --min-compute-capability 8.9 --host-cpu 1.5 --same-node \
-                     --host-memory 1GiB --device GPU-1 --exclude-device GPU-2 --prefer-device GPU-1";
+                     --host-memory 1GiB --framework torch --near p1 --device GPU-1 --exclude-device GPU-2 --prefer-device GPU-1";
         let parsed = Line::try_parse_from(words.split_whitespace()).expect("it parses");
         let expected = Constraints {
             vendor: Some("nvidia".into()),
@@ -362,6 +421,8 @@ mod tests {
             node_labels: [("zone".to_owned(), "west".to_owned())].into(),
             preferred_device: Some("GPU-1".into()),
             same_node: true,
+            framework: Some("torch".into()),
+            affinity: Some(Affinity::on_device("p1")),
             host_cpu_millis: 1_500,
             host_memory_bytes: 1 << 30,
         };

@@ -53,6 +53,9 @@ pub(crate) struct Lease {
     pub(crate) process: Option<Process>,
     pub(crate) preemptions: u32,
     pub(crate) pause_took_seconds: Option<f64>,
+    pub(crate) pause_cost_seconds: Option<f64>,
+    pub(crate) placement: Option<String>,
+    pub(crate) affinity: Option<String>,
     /// Only where this process was granted the lease.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) environment: Option<Variables>,
@@ -110,6 +113,7 @@ pub(crate) struct Device {
     pub(crate) vendor: String,
     pub(crate) model: String,
     pub(crate) compute_capability: Option<String>,
+    pub(crate) frameworks: Vec<String>,
     pub(crate) state: String,
     pub(crate) memory_total_bytes: u64,
     pub(crate) memory_reserved_bytes: u64,

@@ -43,6 +43,8 @@ pub struct DeviceFacts {
     pub model: Name,
     /// Its compute capability, where it has one.
     pub compute_capability: Option<(u32, u32)>,
+    /// The frameworks whose programs it can run, in lower case.
+    pub frameworks: Vec<Name>,
     /// All its memory, in bytes.
     pub memory_total_bytes: u64,
     /// Of these the driver's own.
@@ -58,6 +60,12 @@ pub struct DeviceFacts {
 }
 
 impl DeviceFacts {
+    /// Whether it can run programs of a framework; names are compared without regard to case.
+    #[must_use]
+    pub fn serves(&self, framework: &Name) -> bool {
+        self.frameworks.iter().any(|known| known.as_str().eq_ignore_ascii_case(framework.as_str()))
+    }
+
     /// min(limit, total − driver's own): the first term of P8, in bytes.
     #[must_use]
     pub fn memory_ceiling_bytes(&self) -> u64 {

@@ -13,6 +13,7 @@
     clippy::indexing_slicing
 )]
 
+mod affinity;
 mod attribution;
 mod deadline;
 pub mod event;

@@ -288,6 +288,8 @@ pub enum Exclusion {
     Model,
     /// The compute capability.
     ComputeCapability,
+    /// The framework.
+    Framework,
     /// It is not on the list of devices that may be taken.
     DeviceAllow,
     /// It is on the list of those that may not.
@@ -317,6 +319,7 @@ impl Exclusion {
             Self::Vendor => "constraints.vendor",
             Self::Model => "constraints.models",
             Self::ComputeCapability => "constraints.compute_capability_min",
+            Self::Framework => "constraints.framework",
             Self::DeviceAllow => "constraints.device_allow",
             Self::DeviceDeny => "constraints.device_deny",
             Self::NodeAllow => "constraints.node_allow",

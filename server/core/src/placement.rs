@@ -470,6 +470,8 @@ fn device_exclusion(device: &Device, request: &Request) -> Option<Exclusion> {
         .is_some_and(|min| facts.compute_capability.is_none_or(|has| has < min))
     {
         Some(Exclusion::ComputeCapability)
+    } else if wanted.framework.as_ref().is_some_and(|wanted| !facts.serves(wanted)) {
+        Some(Exclusion::Framework)
     } else if !wanted.device_allow.is_empty() && !wanted.device_allow.contains(&facts.uuid) {
         Some(Exclusion::DeviceAllow)
     } else if wanted.device_deny.contains(&facts.uuid) {

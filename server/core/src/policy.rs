@@ -5,6 +5,7 @@
 use crate::{
     id::Name,
     inventory::{DeviceFacts, NodeFacts},
+    request::PlacementPolicy,
     time::Span,
 };
 
@@ -21,6 +22,8 @@ pub struct Policy {
     pub notice_max: Span,
     /// How long a part that was given back stays closed at the most, while no pass shows it free (P7).
     pub release_check_max: Span,
+    /// How devices are chosen where a request does not say.
+    pub placement: PlacementPolicy,
     /// Who owns which devices; the first that matches a device owns it.
     pub owners: Vec<Owner>,
     /// How long devices are kept for a request with no forecast end, and then not (P10).
@@ -91,6 +94,7 @@ impl Default for Policy {
             notice: Span::from_secs(30),
             notice_max: Span::from_secs(120),
             release_check_max: Span::from_secs(2),
+            placement: PlacementPolicy::default(),
             owners: Vec::new(),
             keep_max: Span::from_minutes(10),
             aging_step: Span::from_minutes(10),

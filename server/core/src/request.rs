@@ -32,6 +32,8 @@ pub const WAIT_MAX: Span = Span::from_secs(30 * 86_400);
 pub const DURATION_MAX: Span = Span::from_secs(365 * 86_400);
 /// The longest minimum hold: a day, so that a drain comes to an end.
 pub const MINIMUM_HOLD_MAX: Span = Span::from_secs(24 * 3_600);
+/// The most that a pause may be said to cost: a day.
+pub const PAUSE_COST_MAX: Span = Span::from_secs(24 * 3_600);
 /// The longest list in a constraint: 64 UUIDs of 40 bytes are 2.5 KiB.
 pub const LIST_MAX: usize = 64;
 /// All texts of a constraint together, in bytes. With it bounds the memory of waiting requests: a million of them take
@@ -67,6 +69,68 @@ pub enum Preemptible {
     Pause,
     /// By a notice; the lease ends.
     End,
+}
+
+/// How devices are chosen among those that would do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PlacementPolicy {
+    /// Where least is left afterwards.
+    BestFit,
+    /// Where most device memory is free: spreads.
+    MostFreeMemory,
+    /// Where the smallest share of slots and bytes is in use.
+    LeastLoaded,
+    /// The next device after the one granted last.
+    RoundRobin,
+    /// Where the free capacity stays most useful for the requests seen so far.
+    #[default]
+    Fragmentation,
+    /// On devices and nodes that are in use already.
+    Pack,
+}
+
+impl PlacementPolicy {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::BestFit,
+        Self::MostFreeMemory,
+        Self::LeastLoaded,
+        Self::RoundRobin,
+        Self::Fragmentation,
+        Self::Pack,
+    ];
+
+    /// Its name, as in configuration files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BestFit => "best-fit",
+            Self::MostFreeMemory => "most-free-memory",
+            Self::LeastLoaded => "least-loaded",
+            Self::RoundRobin => "round-robin",
+            Self::Fragmentation => "fragmentation",
+            Self::Pack => "pack",
+        }
+    }
+}
+
+/// What leases with one affinity key share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum AffinityScope {
+    /// Their devices.
+    #[default]
+    Device,
+    /// Their nodes.
+    Node,
+}
+
+/// A lease goes where others of its service with the same key hold devices, while any does.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Affinity {
+    /// What they have in common, such as the name of a pipeline.
+    pub key: Name,
+    /// What they share.
+    pub scope: AffinityScope,
 }
 
 /// A process on the coordinator's host. With its start time it never means another one.
@@ -144,6 +208,10 @@ pub struct Constraints {
     pub preferred_device: Option<Name>,
     /// All devices on one node.
     pub same_node: bool,
+    /// Devices that serve this framework, without regard to case.
+    pub framework: Option<Name>,
+    /// Where others with the same key are.
+    pub affinity: Option<Affinity>,
     /// Host CPU taken on each node, in thousandths of a core.
     pub host_cpu_millis: u64,
     /// Host memory taken on each node, in bytes.
@@ -164,7 +232,10 @@ impl Constraints {
     fn text_bytes(&self) -> usize {
         let listed = self.lists().into_iter().flat_map(|(_, list)| list);
         let labels = self.node_labels.iter().flat_map(|(key, value)| [key, value]);
-        listed.chain(labels).map(|name| name.as_str().len()).fold(0, usize::saturating_add)
+        let key = self.affinity.iter().map(|affinity| &affinity.key);
+        let single = self.framework.iter().chain(key);
+        let all = listed.chain(labels).chain(single);
+        all.map(|name| name.as_str().len()).fold(0, usize::saturating_add)
     }
 }
 
@@ -197,6 +268,10 @@ pub struct RequestFields {
     pub minimum_hold: Span,
     /// The process that will use the devices, with everything it starts.
     pub process: Option<Process>,
+    /// How devices are chosen for it; `None`: as configured.
+    pub placement: Option<PlacementPolicy>,
+    /// What a pause costs its holder, in time lost by stopping and starting again, beside what is measured (P14).
+    pub pause_cost: Option<Span>,
 }
 
 /// A field that is out of bounds.
@@ -256,6 +331,8 @@ impl Request {
             && mine.preemptible == theirs.preemptible
             && mine.minimum_hold == theirs.minimum_hold
             && mine.process == theirs.process
+            && mine.placement == theirs.placement
+            && mine.pause_cost == theirs.pause_cost
     }
 }
 
@@ -282,6 +359,9 @@ impl RequestFields {
             span("lifetime_max", lifetime, TTL_MIN, DURATION_MAX)?;
         }
         span("minimum_hold", self.minimum_hold, Span::ZERO, MINIMUM_HOLD_MAX)?;
+        if let Some(cost) = self.pause_cost {
+            span("pause_cost", cost, Span::ZERO, PAUSE_COST_MAX)?;
+        }
         Ok(Request(self))
     }
 }
@@ -318,6 +398,9 @@ impl Constraints {
         if bytes > CONSTRAINT_BYTES_MAX {
             let bound = format!("at most {CONSTRAINT_BYTES_MAX} bytes of text in all");
             return Err(InvalidField::new("constraints", format!("{bytes} bytes"), bound));
+        }
+        if let Some(affinity) = &self.affinity {
+            label("constraints.affinity.key", &affinity.key)?;
         }
         number("constraints.host_cpu_millis", self.host_cpu_millis, 0, HOST_CPU_MILLIS_MAX)?;
         number("constraints.host_memory_bytes", self.host_memory_bytes, 0, MEMORY_BYTES_MAX)

@@ -49,6 +49,8 @@ pub struct Service {
     pub holders: BTreeMap<Name, BTreeSet<LeaseId>>,
     /// Leases that are QUEUED or hold devices, by name.
     pub names: BTreeMap<Name, LeaseId>,
+    /// How many of its leases hold each device, by affinity key.
+    pub affinities: BTreeMap<Name, BTreeMap<DeviceId, u32>>,
     /// Leases by request id, for as long as that is remembered.
     pub requests: BTreeMap<Name, LeaseId>,
     /// Ended leases whose request id is remembered, in order of end.

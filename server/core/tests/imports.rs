@@ -118,6 +118,8 @@ impl Life {
             preemptible: Preemptible::Never,
             minimum_hold: Span::ZERO,
             process: None,
+            placement: None,
+            pause_cost: None,
         };
         request.validate().unwrap()
     }

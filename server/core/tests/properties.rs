@@ -249,6 +249,8 @@ impl Life {
             preemptible: wish.preemptible,
             minimum_hold: Span::from_secs(wish.hold),
             process: wish.pid.map(world::process),
+            placement: None,
+            pause_cost: None,
         };
         let caller = match self.sessions.get(&holder).filter(|_| wish.session) {
             Some(session) => *session,

@@ -9,6 +9,7 @@
 
 mod choose;
 mod error;
+mod framework;
 mod handle;
 mod host;
 mod none;

@@ -101,6 +101,9 @@ pub(super) static ALL: &[Key] = &[
     key!("leases.checkpoint", "How often the time is made durable while leases live: what a crash may add to a maximum lifetime.",
         Span { min: Span::from_secs(1), max: Span::from_secs(60), }, policy.checkpoint),
 
+    key!("placement.policy", "How devices are chosen among those that would do, where a request does not say.",
+        Placement {}, policy.placement),
+
     key!("devices.driver", "Whose devices of this host are leased; auto: those of the driver that is there.",
         Driver {}, device_driver),
     key!("devices.nvml_library", "NVIDIA's libnvidia-ml.so; none: the one that the system finds.",

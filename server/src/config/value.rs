@@ -5,7 +5,7 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
-use gpulease_core::{policy::Owner, time::Span};
+use gpulease_core::{policy::Owner, request::PlacementPolicy, time::Span};
 
 use super::{Attribution, Config, DeviceDriver, LogFormat, owners};
 
@@ -70,6 +70,8 @@ pub(super) enum Kind {
     Format { at: fn(&mut Config) -> &mut LogFormat },
     /// A driver.
     Driver { at: fn(&mut Config) -> &mut DeviceDriver },
+    /// How devices are chosen.
+    Placement { at: fn(&mut Config) -> &mut PlacementPolicy },
     /// Whether memory is attributed.
     Attribution { at: fn(&mut Config) -> &mut Attribution },
 }
@@ -111,6 +113,7 @@ impl Kind {
             Self::Level { at } => *at(config) = level(raw)?,
             Self::Format { at } => *at(config) = one_of(FORMATS, raw)?,
             Self::Driver { at } => *at(config) = one_of(DRIVERS, raw)?,
+            Self::Placement { at } => *at(config) = one_of(PLACEMENTS, raw)?,
             Self::Attribution { at } => *at(config) = one_of(ATTRIBUTIONS, raw)?,
         }
         Some(())
@@ -147,6 +150,7 @@ impl Kind {
             }
             Self::Format { .. } => "text or json".to_owned(),
             Self::Driver { .. } => "auto, nvml or none".to_owned(),
+            Self::Placement { .. } => PLACEMENTS.map(|(name, _)| name).join(", "),
             Self::Attribution { .. } => "auto, on or off".to_owned(),
         }
     }
@@ -181,6 +185,7 @@ impl Kind {
             Self::Level { at } => quoted(at(config)),
             Self::Format { at } => quoted(word(FORMATS, *at(config))),
             Self::Driver { at } => quoted(word(DRIVERS, *at(config))),
+            Self::Placement { at } => quoted(at(config).name()),
             Self::Attribution { at } => quoted(word(ATTRIBUTIONS, *at(config))),
         }
     }
@@ -247,6 +252,14 @@ type Words<T> = &'static [(&'static str, T)];
 const FORMATS: Words<LogFormat> = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 const DRIVERS: Words<DeviceDriver> =
     &[("auto", DeviceDriver::Auto), ("nvml", DeviceDriver::Nvml), ("none", DeviceDriver::None)];
+const PLACEMENTS: &[(&str, PlacementPolicy); 6] = &[
+    (PlacementPolicy::BestFit.name(), PlacementPolicy::BestFit),
+    (PlacementPolicy::MostFreeMemory.name(), PlacementPolicy::MostFreeMemory),
+    (PlacementPolicy::LeastLoaded.name(), PlacementPolicy::LeastLoaded),
+    (PlacementPolicy::RoundRobin.name(), PlacementPolicy::RoundRobin),
+    (PlacementPolicy::Fragmentation.name(), PlacementPolicy::Fragmentation),
+    (PlacementPolicy::Pack.name(), PlacementPolicy::Pack),
+];
 const ATTRIBUTIONS: Words<Attribution> =
     &[("auto", Attribution::Auto), ("on", Attribution::On), ("off", Attribution::Off)];
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The format that `encode` writes: postcard, with the types of this release.
-const FORMAT_POSTCARD_2: u8 = 2;
+const FORMAT_POSTCARD_3: u8 = 3;
 
 /// The format of the first release, which no longer decodes as a whole.
 const FORMAT_OLDEST: u8 = 1;
@@ -21,7 +21,7 @@ pub enum CodecError {
     Empty,
     /// The format byte is of another release.
     #[error(
-        "cannot decode a record: its format is {found}, this gpulease reads {FORMAT_POSTCARD_2}; start the release that wrote it"
+        "cannot decode a record: its format is {found}, this gpulease reads {FORMAT_POSTCARD_3}; start the release that wrote it"
     )]
     UnknownFormat {
         /// The byte that was found.
@@ -43,7 +43,7 @@ pub enum CodecError {
 /// # Errors
 /// `Postcard` if the type cannot be written by postcard (a defect of the type).
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
-    Ok(postcard::to_extend(value, vec![FORMAT_POSTCARD_2])?)
+    Ok(postcard::to_extend(value, vec![FORMAT_POSTCARD_3])?)
 }
 
 /// Decodes what `encode` wrote.
@@ -52,7 +52,7 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
 /// `Empty`, `UnknownFormat`, `LeftOver`, or `Postcard` if the bytes are not such a value.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (format, rest) = bytes.split_first().ok_or(CodecError::Empty)?;
-    if *format != FORMAT_POSTCARD_2 {
+    if *format != FORMAT_POSTCARD_3 {
         return Err(CodecError::UnknownFormat { found: *format });
     }
     let (value, left) = postcard::take_from_bytes(rest)?;
@@ -69,7 +69,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 /// As [`decode`], without `LeftOver`.
 pub fn decode_beginning<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (format, rest) = bytes.split_first().ok_or(CodecError::Empty)?;
-    if !(FORMAT_OLDEST..=FORMAT_POSTCARD_2).contains(format) {
+    if !(FORMAT_OLDEST..=FORMAT_POSTCARD_3).contains(format) {
         return Err(CodecError::UnknownFormat { found: *format });
     }
     Ok(postcard::take_from_bytes(rest)?.0)
@@ -83,7 +83,7 @@ mod tests {
     fn a_value_comes_back_as_it_was() {
         let value = (7_u64, "lease".to_owned(), vec![Some(1_i32), None]);
         let bytes = encode(&value).unwrap();
-        assert_eq!(bytes[0], FORMAT_POSTCARD_2);
+        assert_eq!(bytes[0], FORMAT_POSTCARD_3);
         assert_eq!(decode::<(u64, String, Vec<Option<i32>>)>(&bytes).unwrap(), value);
         assert_eq!(decode_beginning::<u64>(&bytes[..6]).unwrap(), 7);
         assert_eq!(decode_beginning::<u64>(&[FORMAT_OLDEST, 9]).unwrap(), 9);
@@ -95,7 +95,7 @@ mod tests {
         assert!(matches!(decode::<u32>(&[]), Err(CodecError::Empty)));
         assert!(matches!(decode::<u32>(&[9, 5]), Err(CodecError::UnknownFormat { found: 9 })));
         assert!(matches!(
-            decode::<String>(&[FORMAT_POSTCARD_2, 200]),
+            decode::<String>(&[FORMAT_POSTCARD_3, 200]),
             Err(CodecError::Postcard(_))
         ));
         bytes.push(0);

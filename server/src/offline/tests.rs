@@ -54,6 +54,8 @@ fn lease(number: u64) -> Input {
         preemptible: Preemptible::Never,
         minimum_hold: Span::ZERO,
         process: None,
+        placement: None,
+        pause_cost: None,
     };
     let request = Arc::new(request.validate().unwrap());
     Input::Acquire { caller: Caller::Call(number), ticket: Ticket(number), request }
@@ -74,6 +76,7 @@ fn observed() -> Input {
         vendor: "simulated".into(),
         model: "SIM".into(),
         compute_capability: None,
+        frameworks: Vec::new(),
         memory_total_bytes: 80 << 30,
         memory_driver_bytes: 0,
         memory_limit_bytes: None,

@@ -46,6 +46,9 @@ pub(crate) fn active_lease() -> Lease {
         process: None,
         preemptions: 0,
         pause_took_seconds: None,
+        pause_cost_seconds: None,
+        placement: None,
+        affinity: None,
         environment: None,
     }
 }
@@ -85,6 +88,7 @@ fn device(index: u32) -> Device {
         vendor: "nvidia".to_owned(),
         model: "H100".to_owned(),
         compute_capability: None,
+        frameworks: Vec::new(),
         state: "AVAILABLE".to_owned(),
         memory_total_bytes: 24 << 30,
         memory_reserved_bytes: 0,

@@ -70,6 +70,9 @@ fn summary(lease: &Lease) -> Vec<(&'static str, String)> {
     add("notice", lease.notice.as_ref().map(table::notice));
     add("preemptions", (lease.preemptions > 0).then(|| lease.preemptions.to_string()));
     add("pause took", lease.pause_took_seconds.map(seconds));
+    add("pause cost", lease.pause_cost_seconds.map(seconds));
+    add("placement", lease.placement.as_ref().map(|name| name.to_lowercase().replace('_', "-")));
+    add("near", lease.affinity.clone());
     add("process", lease.process.map(|process| process.pid.to_string()));
     add("closes", list(&lease.closed_devices));
     pairs.extend(lease.devices.iter().map(|device| ("device", table::device_line(device))));

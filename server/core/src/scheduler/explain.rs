@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Scheduler;
 use crate::{
+    affinity::Near,
     id::{DeviceId, LeaseId},
     inventory::Device,
     keeping,
@@ -66,6 +67,9 @@ impl Scheduler {
             DeviceCondition::Closed => return Some("closed after an import of the journal"),
             DeviceCondition::Quiesced => return Some("its driver is let go on purpose"),
             DeviceCondition::Cordoned => return Some("cordoned"),
+        }
+        if !Near::of(&self.state, &lease.request).allows(id, device) {
+            return Some("others with its affinity key are elsewhere");
         }
         let kept = device.kept_for.is_some_and(|other| other != lease.id);
         let share = lease.request.ask.share;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Scheduler;
 use crate::{
+    affinity::Near,
     deadline::Deadline,
     event::Event,
     id::{DeviceId, LeaseId},
@@ -112,9 +113,11 @@ impl Scheduler {
         let site = self.site();
         let service = lane.is_owner().then_some(&lease.request.holder.service);
         let preemptor = self.preemptor(&site, lane, &lease.request);
+        let near = Near::of(&self.state, &lease.request);
         keeping::choose(&preemptor, &|id, device| {
             let mine = service.is_none() || site.owner(id) == service;
-            mine && !barred(id)
+            mine && near.allows(id, device)
+                && !barred(id)
                 && !device.closed.contains_key(&key.lease)
                 && self.may_take(device, key)
         })
@@ -239,9 +242,12 @@ impl Scheduler {
             let waiter = self.soft.queue.waiter(keep.lease);
             let stands = waiter.is_some_and(|waiter| waiter.owner_lane() == Some(lane));
             let stands = stands || !lane.is_owner();
+            let near = Near::of(&self.state, &lease.request);
             let stays = |id: DeviceId| {
                 let service = &lease.request.holder.service;
                 let mine = !lane.is_owner() || site.owner(id) == Some(service);
+                let device = site.inventory.device(id);
+                let mine = mine && device.is_some_and(|device| near.allows(id, device));
                 mine && (site.awaits_first_sample(id)
                     || keeping::only_leases_in_the_way(&site, &lease.request, id))
             };

@@ -3,6 +3,7 @@
 
 use super::{Scheduler, reply};
 use crate::{
+    affinity::Near,
     id::{DeviceId, LeaseId},
     inventory::Device,
     keeping,
@@ -146,17 +147,20 @@ impl Scheduler {
         }
         let service = (key.class() == Class::Owner).then_some(&request.holder.service);
         let mine = |id| service.is_none() || site.owner(id) == service;
+        let near = Near::of(&self.state, request);
+        let mine = |id, device: &Device| mine(id) && near.allows(id, device);
         // A part of it that the lease itself left closed would be booked twice.
         let clean = |device: &Device| !device.closed.contains_key(&key.lease);
         let host_kept = self.host_kept(key);
         let own = |device: &Device| device.kept_for.is_none_or(|lease| lease == key.lease);
-        let place =
-            site.place(request, &host_kept, &|id, device| own(device) && mine(id) && clean(device));
+        let place = site.place(request, &host_kept, &|id, device| {
+            own(device) && mine(id, device) && clean(device)
+        });
         if place.is_some() || !take_over || self.state.keeps().is_empty() {
             return place;
         }
         site.place(request, &host_kept, &|id, device| {
-            self.may_take(device, key) && mine(id) && clean(device)
+            self.may_take(device, key) && mine(id, device) && clean(device)
         })
     }
 

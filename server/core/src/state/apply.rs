@@ -176,6 +176,7 @@ impl State {
         for device in devices {
             self.device(*device)?.hold(id, share, token);
         }
+        self.book_affinity(id, true);
         self.book_host(id, true)
     }
 
@@ -231,6 +232,7 @@ impl State {
     /// are exact need no check.
     pub(super) fn give_back(&mut self, id: LeaseId, until: Option<ClosedUntil>) -> Fit {
         self.book_host(id, false)?;
+        self.book_affinity(id, false);
         let process = self.lease_mut(id)?.request.process;
         for device in self.held(id) {
             let device = self.device(device)?;
@@ -337,6 +339,25 @@ impl State {
             node.host_memory_used_bytes = book(node.host_memory_used_bytes, memory);
         }
         Ok(())
+    }
+
+    /// Books where the leases with one affinity key are, or that one of them is there no longer.
+    fn book_affinity(&mut self, id: LeaseId, take: bool) {
+        let Some(lease) = self.leases.get(&id) else { return };
+        let Some(key) = lease.request.constraints.affinity.as_ref().map(|it| it.key.clone()) else {
+            return;
+        };
+        let devices = lease.devices.clone();
+        let Some(service) = self.service_of(id) else { return };
+        let group = service.affinities.entry(key.clone()).or_default();
+        for device in devices {
+            let count = group.entry(device).or_default();
+            *count = if take { count.saturating_add(1) } else { count.saturating_sub(1) };
+        }
+        group.retain(|_, count| *count > 0);
+        if group.is_empty() {
+            service.affinities.remove(&key);
+        }
     }
 
     fn drop_keep_of(&mut self, id: LeaseId) {

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use gpulease_core::{
     id::{Holder, Name},
-    request::{Ask, Constraints, Preemptible, Priority, RequestFields, Share},
+    request::{
+        Affinity, AffinityScope, Ask, Constraints, PlacementPolicy, Preemptible, Priority,
+        RequestFields, Share,
+    },
     time::Span,
 };
 
@@ -113,6 +116,8 @@ pub(crate) fn request(alias: &str, words: &Words<'_>) -> RequestFields {
             node_labels: labels(words),
             preferred_device: words.value("prefer").map(Name::new),
             same_node: words.has("same-node"),
+            framework: words.value("framework").map(Name::new),
+            affinity: affinity(words),
             host_cpu_millis: words.number("cpu").unwrap_or(0),
             host_memory_bytes: words.value("hostmem").map_or(0, bytes),
             ..Constraints::default()
@@ -130,5 +135,19 @@ pub(crate) fn request(alias: &str, words: &Words<'_>) -> RequestFields {
         },
         minimum_hold: words.value("hold").map_or(Span::ZERO, span),
         process: words.number("pid").map(|pid| process(u32::try_from(pid).expect("a process id"))),
+        placement: words.value("placement").map(placement),
+        pause_cost: words.value("pause-cost").map(span),
     }
+}
+
+/// A placement policy by its name.
+pub fn placement(text: &str) -> PlacementPolicy {
+    let named = PlacementPolicy::ALL.into_iter().find(|policy| policy.name() == text);
+    named.unwrap_or_else(|| panic!("{text} is no placement policy"))
+}
+
+/// `near=KEY` shares devices with others of the key, `near-node=KEY` nodes.
+fn affinity(words: &Words) -> Option<Affinity> {
+    let near = |word, scope| words.value(word).map(|key| Affinity { key: Name::new(key), scope });
+    near("near", AffinityScope::Device).or_else(|| near("near-node", AffinityScope::Node))
 }

@@ -269,6 +269,7 @@ pub fn device(node: &str, index: u32, memory_bytes: u64, slots: u32, model: &str
         vendor: "simulated".into(),
         model: model.into(),
         compute_capability: None,
+        frameworks: Vec::new(),
         memory_total_bytes: memory_bytes,
         memory_driver_bytes: 0,
         memory_limit_bytes: None,

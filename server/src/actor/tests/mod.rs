@@ -218,6 +218,8 @@ fn request(request_id: &str, memory_bytes: u64) -> RequestFields {
         preemptible: Preemptible::Never,
         minimum_hold: Span::ZERO,
         process: None,
+        placement: None,
+        pause_cost: None,
     }
 }
 
@@ -241,6 +243,7 @@ fn facts(index: u32) -> DeviceFacts {
         vendor: "simulated".into(),
         model: "SIM".into(),
         compute_capability: None,
+        frameworks: Vec::new(),
         memory_total_bytes: 24 * GIB,
         memory_driver_bytes: 0,
         memory_limit_bytes: None,

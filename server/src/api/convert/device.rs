@@ -41,6 +41,7 @@ pub(in crate::api) fn device(view: &DeviceView) -> v1::Device {
             reason: cordon.reason.to_string(),
         }),
         owner: view.owner.as_ref().map(ToString::to_string).unwrap_or_default(),
+        frameworks: facts.frameworks.iter().map(ToString::to_string).collect(),
         attribution_off: view.attribution_off.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }

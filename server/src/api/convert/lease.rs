@@ -3,7 +3,10 @@
 use gpulease_core::{
     inventory::DeviceFacts,
     lease::{DropCause, EndReason, Fact, FactKind, OpenCause, State},
-    request::{Ask, Constraints, InvalidField, Preemptible, Priority, Share},
+    request::{
+        Affinity, AffinityScope, Ask, Constraints, InvalidField, PlacementPolicy, Preemptible,
+        Priority, Share,
+    },
     time::Span,
     view::{DeviceName, LeaseView},
 };
@@ -56,6 +59,8 @@ pub(in crate::api) fn lease(view: &LeaseView, display: &Display) -> v1::Lease {
         process: request.process.map(process),
         preemptions: view.preemptions,
         pause_took: view.pause_took.map(from_span),
+        placement: request.placement.map_or(v1::PlacementPolicy::Unspecified, placement).into(),
+        pause_cost: request.pause_cost.map(from_span),
     }
 }
 
@@ -141,6 +146,25 @@ pub(super) const fn priority(priority: Priority) -> v1::Priority {
 }
 
 /// How a lease may be preempted.
+const fn placement(policy: PlacementPolicy) -> v1::PlacementPolicy {
+    match policy {
+        PlacementPolicy::BestFit => v1::PlacementPolicy::BestFit,
+        PlacementPolicy::MostFreeMemory => v1::PlacementPolicy::MostFreeMemory,
+        PlacementPolicy::LeastLoaded => v1::PlacementPolicy::LeastLoaded,
+        PlacementPolicy::RoundRobin => v1::PlacementPolicy::RoundRobin,
+        PlacementPolicy::Fragmentation => v1::PlacementPolicy::Fragmentation,
+        PlacementPolicy::Pack => v1::PlacementPolicy::Pack,
+    }
+}
+
+fn affinity(affinity: &Affinity) -> v1::Affinity {
+    let scope = match affinity.scope {
+        AffinityScope::Device => v1::AffinityScope::Device,
+        AffinityScope::Node => v1::AffinityScope::Node,
+    };
+    v1::Affinity { key: text(&affinity.key), scope: scope.into() }
+}
+
 const fn preemptible(preemptible: Preemptible) -> v1::Preemptible {
     match preemptible {
         Preemptible::Never => v1::Preemptible::Never,
@@ -177,6 +201,8 @@ fn constraints(constraints: &Constraints) -> Option<v1::Constraints> {
         node_labels: constraints.node_labels.iter().map(|(k, v)| (text(k), text(v))).collect(),
         preferred_device: constraints.preferred_device.as_ref().map(text).unwrap_or_default(),
         same_node: constraints.same_node,
+        framework: constraints.framework.as_ref().map(text).unwrap_or_default(),
+        affinity: constraints.affinity.as_ref().map(affinity),
         host_cpu_millis: constraints.host_cpu_millis,
         host_memory_bytes: constraints.host_memory_bytes,
     })

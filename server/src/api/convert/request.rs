@@ -6,8 +6,9 @@ use gpulease_core::{
     id::{Holder, Name},
     input::TargetName,
     request::{
-        Ask, Constraints, DURATION_MAX, InvalidField, LIST_MAX, MINIMUM_HOLD_MAX, Preemptible,
-        Priority, Request, RequestFields, Share, TTL_DEFAULT, TTL_MAX, TTL_MIN, WAIT_MAX,
+        Affinity, AffinityScope, Ask, Constraints, DURATION_MAX, InvalidField, LIST_MAX,
+        MINIMUM_HOLD_MAX, PAUSE_COST_MAX, PlacementPolicy, Preemptible, Priority, Request,
+        RequestFields, Share, TTL_DEFAULT, TTL_MAX, TTL_MIN, WAIT_MAX,
     },
     time::Span,
 };
@@ -65,6 +66,8 @@ pub(in crate::api) fn request(
         )?
         .unwrap_or_default(),
         process: wire.process.as_ref().map(|process| peer.process(process)).transpose()?,
+        placement: placement(wire.placement)?,
+        pause_cost: span("pause_cost", wire.pause_cost.as_ref(), (Span::ZERO, PAUSE_COST_MAX))?,
     };
     fields.validate()
 }
@@ -87,6 +90,34 @@ fn preemptible(wire: i32) -> Result<Preemptible, InvalidField> {
             Err(InvalidField::new("preemptible", wire, allowed))
         }
     }
+}
+
+fn placement(wire: i32) -> Result<Option<PlacementPolicy>, InvalidField> {
+    match v1::PlacementPolicy::try_from(wire) {
+        Ok(v1::PlacementPolicy::Unspecified) => Ok(None),
+        Ok(v1::PlacementPolicy::BestFit) => Ok(Some(PlacementPolicy::BestFit)),
+        Ok(v1::PlacementPolicy::MostFreeMemory) => Ok(Some(PlacementPolicy::MostFreeMemory)),
+        Ok(v1::PlacementPolicy::LeastLoaded) => Ok(Some(PlacementPolicy::LeastLoaded)),
+        Ok(v1::PlacementPolicy::RoundRobin) => Ok(Some(PlacementPolicy::RoundRobin)),
+        Ok(v1::PlacementPolicy::Fragmentation) => Ok(Some(PlacementPolicy::Fragmentation)),
+        Ok(v1::PlacementPolicy::Pack) => Ok(Some(PlacementPolicy::Pack)),
+        Err(_) => {
+            let allowed = "0 (as configured) to PLACEMENT_POLICY_PACK (6)";
+            Err(InvalidField::new("placement", wire, allowed))
+        }
+    }
+}
+
+fn affinity(wire: &v1::Affinity) -> Result<Affinity, InvalidField> {
+    let scope = match v1::AffinityScope::try_from(wire.scope) {
+        Ok(v1::AffinityScope::Unspecified | v1::AffinityScope::Device) => AffinityScope::Device,
+        Ok(v1::AffinityScope::Node) => AffinityScope::Node,
+        Err(_) => {
+            let allowed = "AFFINITY_SCOPE_DEVICE (1) or AFFINITY_SCOPE_NODE (2)";
+            return Err(InvalidField::new("constraints.affinity.scope", wire.scope, allowed));
+        }
+    };
+    Ok(Affinity { key: label("constraints.affinity.key", &wire.key)?, scope })
 }
 
 /// A device or node, as an operator names it.
@@ -166,6 +197,8 @@ fn constraints(wire: &v1::Constraints) -> Result<Constraints, InvalidField> {
             known_text("constraints.preferred_device", text)
         })?,
         same_node: wire.same_node,
+        framework: optional(&wire.framework, |text| known_text("constraints.framework", text))?,
+        affinity: wire.affinity.as_ref().map(affinity).transpose()?,
         host_cpu_millis: wire.host_cpu_millis,
         host_memory_bytes: wire.host_memory_bytes,
     })

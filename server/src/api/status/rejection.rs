@@ -134,6 +134,7 @@ const fn exclusion_key(exclusion: Exclusion) -> &'static str {
         Exclusion::Vendor => "excluded_by_vendor",
         Exclusion::Model => "excluded_by_model",
         Exclusion::ComputeCapability => "excluded_by_compute_capability",
+        Exclusion::Framework => "excluded_by_framework",
         Exclusion::DeviceAllow => "excluded_by_device_allow",
         Exclusion::DeviceDeny => "excluded_by_device_deny",
         Exclusion::NodeAllow => "excluded_by_node_allow",

@@ -213,6 +213,7 @@ pub(super) fn observe(handle: &Handle, first_lost: Option<&str>) {
         vendor: "simulated".into(),
         model: "H100".into(),
         compute_capability: Some((9, 0)),
+        frameworks: vec!["cuda".into(), "torch".into()],
         memory_total_bytes: 24 * GIB,
         memory_driver_bytes: 0,
         memory_limit_bytes: None,

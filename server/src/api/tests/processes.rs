@@ -111,6 +111,7 @@ fn observe_driven(coordinator: &Coordinator, uses: &[(&str, Vec<ProcessUse>)]) {
         vendor: "nvidia".into(),
         model: "H100".into(),
         compute_capability: Some((9, 0)),
+        frameworks: vec!["cuda".into(), "torch".into()],
         memory_total_bytes: 80 * GIB,
         memory_driver_bytes: GIB,
         memory_limit_bytes: None,

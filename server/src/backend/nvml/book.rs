@@ -117,6 +117,7 @@ impl Book {
             vendor: Name::new("nvidia"),
             model: Name::new(&info.model),
             compute_capability: info.compute_capability,
+            frameworks: super::super::framework::frameworks_of("nvidia"),
             memory_total_bytes: memory.map_or(0, |memory| memory.total_bytes),
             memory_driver_bytes: memory.and_then(|memory| memory.reserved_bytes).unwrap_or(0),
             memory_limit_bytes: self.defaults.memory_limit_bytes,

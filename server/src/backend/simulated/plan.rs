@@ -12,7 +12,7 @@ use gpulease_core::{
     time::Time,
 };
 
-use super::super::DeviceDefaults;
+use super::super::{DeviceDefaults, framework::frameworks_of};
 use super::model;
 
 /// The vendor unless given.
@@ -121,6 +121,8 @@ pub(super) struct DeviceWish {
     pub(super) model: Option<String>,
     pub(super) vendor: Option<String>,
     pub(super) compute_capability: Option<(u32, u32)>,
+    /// `None`: those of the vendor.
+    pub(super) frameworks: Option<Vec<Name>>,
     pub(super) slots: Option<u32>,
     pub(super) sensors: bool,
 }
@@ -155,13 +157,15 @@ pub(super) fn devices(
     let make = |(index, wish): (u32, &DeviceWish)| {
         let model = wish.model.as_deref().unwrap_or(MODEL);
         let known = model::known(model);
+        let vendor = wish.vendor.as_deref().unwrap_or(VENDOR);
         let facts = DeviceFacts {
             uuid: Name::new(&format!("SIM-{}-{index}", node.name)),
             index,
             pci_address: Some(Name::new(&pci_address(index))),
-            vendor: Name::new(wish.vendor.as_deref().unwrap_or(VENDOR)),
+            vendor: Name::new(vendor),
             model: Name::new(model),
             compute_capability: wish.compute_capability.or(known.compute_capability),
+            frameworks: wish.frameworks.clone().unwrap_or_else(|| frameworks_of(vendor)),
             memory_total_bytes: wish.memory_total_bytes,
             memory_driver_bytes: wish.memory_driver_bytes,
             memory_limit_bytes: wish.memory_limit_bytes.or(defaults.memory_limit_bytes),

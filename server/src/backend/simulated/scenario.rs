@@ -68,6 +68,7 @@ struct DeviceTable {
     model: Option<Spanned<String>>,
     vendor: Option<Spanned<String>>,
     compute_capability: Option<Spanned<String>>,
+    frameworks: Option<Spanned<Vec<String>>>,
     slots: Option<Spanned<u32>>,
     sensors: Option<bool>,
 }
@@ -233,6 +234,7 @@ impl DeviceTable {
             model: model(("model", &self.model))?,
             vendor: model(("vendor", &self.vendor))?,
             compute_capability: capability,
+            frameworks: self.frameworks.as_ref().map(checked_frameworks).transpose()?,
             slots,
             sensors: self.sensors.unwrap_or(true),
         };
@@ -241,6 +243,15 @@ impl DeviceTable {
             None => Ok(wish),
         }
     }
+}
+
+fn checked_frameworks(names: &Spanned<Vec<String>>) -> Result<Vec<Name>, Flaw> {
+    let short = |name: &String| !name.is_empty() && name.len() <= 64;
+    if names.get_ref().len() > 32 || !names.get_ref().iter().all(short) {
+        let problem = "a device has at most 32 frameworks, of 1 to 64 bytes each".to_owned();
+        return Err(Flaw::at(names, "frameworks", problem));
+    }
+    Ok(names.get_ref().iter().map(|name| Name::new(&name.to_lowercase())).collect())
 }
 
 fn checked_slots(slots: &Spanned<u32>) -> Result<u32, Flaw> {

@@ -107,6 +107,8 @@ impl World {
             lifetime_max: None,
             preemptible: Preemptible::Never,
             minimum_hold: Span::ZERO,
+            placement: None,
+            pause_cost: None,
             process,
         };
         let (caller, ticket) = (Caller::Call(self.tickets), Ticket(self.tickets));
