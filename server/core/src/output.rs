@@ -18,6 +18,8 @@ pub struct Output {
     pub events: Vec<Event>,
     /// To be let out after that, in this order.
     pub effects: Vec<Effect>,
+    /// How much of a batch the events take up, in events of usual size.
+    pub(crate) weight: usize,
 }
 
 /// An act to do after the commit.

@@ -4,8 +4,8 @@
 //! fail: a refusal is an effect, and an event that does not fit the state is a defect that stops the process.
 //! The rules are beside this file: `acquire`, `hold` (renew, release, acknowledge, revoke), `notice` and `pause`,
 //! `reclaim` and `check` (what is closed, and what opens it), `serve` and `keep` (the queue, keeping, preemption),
-//! `drain` (cordons), `import` (devices that an import closed), `presence` (callers and sessions), `observe` and `moves` (devices and nodes), `tick` (deadlines), `show` and
-//! `explain` (views).
+//! `drain` (cordons), `import` (devices that an import closed), `presence` (callers and sessions), `observe` and `moves`
+//! (devices and nodes), `tick` (deadlines), `portions` (what is too much for one batch), `show` and `explain` (views).
 
 mod acquire;
 mod check;
@@ -18,6 +18,7 @@ mod moves;
 mod notice;
 mod observe;
 mod pause;
+mod portions;
 mod presence;
 mod reclaim;
 mod recover;
@@ -58,6 +59,7 @@ impl Scheduler {
 
     /// Takes one input. Its events are applied to the state already when this returns.
     pub fn step(&mut self, input: Input, out: &mut Output) {
+        self.go_on(out);
         if let Some(ticket) = self.refused(&input) {
             reply(out, ticket, Err(Rejection::SessionReplaced));
             return;
@@ -126,6 +128,7 @@ impl Scheduler {
         }
         self.state.close(self.at);
         let events = std::mem::take(&mut out.events);
+        out.weight = 0;
         Some(Batch { revision: self.at.revision, time: self.at.time, events })
     }
 
@@ -135,7 +138,8 @@ impl Scheduler {
         let due = self.soft.deadlines.first().map(|own| self.soft.clock.shell(own));
         let live = self.state.tally().live() > 0;
         let beat = live.then(|| self.soft.clock.heartbeat(&self.policy));
-        [due, beat].into_iter().flatten().min()
+        let rest = self.has_rest().then(|| self.soft.clock.shell(self.now()));
+        [due, beat, rest].into_iter().flatten().min()
     }
 
     /// The last finished batch.
@@ -198,6 +202,7 @@ impl Scheduler {
         if let Err(defect) = self.state.apply(self.at, &event) {
             panic!("defect, the coordinator stops: {defect}; event {event:?}");
         }
+        out.weight = out.weight.saturating_add(portions::weight(&event));
         out.events.push(event);
     }
 }

@@ -3,15 +3,19 @@
 //! Renewal deadlines, measurements, sessions and the queue's order. After a restart every lease has its full TTL,
 //! no device is measured, no session is open and every waiter is expected back (P4, P11).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use crate::{
     attribution::Measurement,
     deadline::Deadlines,
-    id::{Caller, DeviceId, Holder, LeaseId, NodeId},
+    id::{Caller, DeviceId, Holder, LeaseId, NodeId, Token},
     input::DeviceReport,
     inventory::ClosedUntil,
-    notice::Cause,
+    lease::OpenCause,
+    notice::{Cause, Target},
     policy::Policy,
     queue::Queue,
     request::Process,
@@ -54,6 +58,47 @@ pub(crate) struct Soft {
     pub(crate) quiesced: BTreeSet<NodeId>,
     /// Something may fit now that did not before.
     pub(crate) dirty: bool,
+    /// What a full batch left to the next one.
+    pub(crate) rest: Rest,
+}
+
+/// What a full batch left to the next one (`scheduler/portions`).
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    /// Leases that lose their devices.
+    pub(crate) lost: VecDeque<LosingDevices>,
+    /// Closed parts of a device that open, and why.
+    pub(crate) opening: VecDeque<(DeviceId, OpenCause, VecDeque<LeaseId>)>,
+    /// Causes of notices that are gone.
+    pub(crate) withdrawn: BTreeSet<Cause>,
+    /// Leases to be given notice of a drain.
+    pub(crate) drained: VecDeque<(Target, VecDeque<LeaseId>)>,
+    /// Waiters that may be impossible now.
+    pub(crate) impossible: VecDeque<LeaseId>,
+    /// The order was not gone through to its end.
+    pub(crate) serve: bool,
+}
+
+impl Rest {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lost.is_empty()
+            && self.opening.is_empty()
+            && self.withdrawn.is_empty()
+            && self.drained.is_empty()
+            && self.impossible.is_empty()
+            && !self.serve
+    }
+}
+
+/// Leases that lose their devices.
+#[derive(Debug)]
+pub(crate) struct LosingDevices {
+    /// Which ones, each with the token of the grant that it loses.
+    pub(crate) leases: VecDeque<(LeaseId, Token)>,
+    /// How.
+    pub(crate) detail: Arc<str>,
+    /// This node was rebooted: nothing of them stays closed there.
+    pub(crate) rebooted: Option<NodeId>,
 }
 
 /// A node names a device that is another's.

@@ -72,7 +72,12 @@ fn place(device: u8) -> (&'static str, u8) {
     }
 }
 
-fn policy() -> Policy {
+/// What fits into a batch: all that happens here, or next to nothing.
+fn batch_events_max() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(Policy::default().batch_events_max), 1_usize..6]
+}
+
+fn policy(batch_events_max: usize) -> Policy {
     let owner = |service: &str, devices: &[&str], nodes: &[&str]| Owner {
         service: service.into(),
         devices: devices.iter().map(|uuid| Name::new(uuid)).collect(),
@@ -80,12 +85,12 @@ fn policy() -> Policy {
         nodes: nodes.iter().map(|node| Name::new(node)).collect(),
     };
     let owners = vec![owner("s0", &[], &["n1"]), owner("s1", &["n2/0", "n4/0"], &[])];
-    Policy { owners, ..Policy::default() }
+    Policy { owners, batch_events_max, ..Policy::default() }
 }
 
 impl Life {
-    fn new() -> Self {
-        let mut world = World::new(policy());
+    fn new(batch_events_max: usize) -> Self {
+        let mut world = World::new(policy(batch_events_max));
         for (name, count) in NODES {
             let mut devices: Vec<_> =
                 (0..count).map(|index| world::device(name, index, 24 << 30, 4, "SIM")).collect();
@@ -460,8 +465,11 @@ proptest! {
     })]
 
     #[test]
-    fn the_scheduler_agrees_with_a_naive_model_through_crashes_and_restarts(ops in prop::collection::vec(op(), 1..100)) {
-        let mut life = Life::new();
+    fn the_scheduler_agrees_with_a_naive_model_through_crashes_and_restarts(
+        ops in prop::collection::vec(op(), 1..100),
+        batch_events_max in batch_events_max(),
+    ) {
+        let mut life = Life::new(batch_events_max);
         for op in &ops {
             life.act(op);
         }

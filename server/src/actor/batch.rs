@@ -108,6 +108,17 @@ impl<'a> OpenBatch<'a> {
         self.scheduler.step(input, &mut self.output);
     }
 
+    /// Goes on with what a full batch left.
+    pub fn go_on(&mut self) {
+        self.scheduler.go_on(&mut self.output);
+    }
+
+    /// Something is left for the next batch: acquires wait for that.
+    #[must_use]
+    pub fn has_rest(&self) -> bool {
+        self.scheduler.has_rest()
+    }
+
     /// How many events there are so far: how full the batch is.
     #[must_use]
     pub fn event_count(&self) -> usize {

@@ -1,6 +1,7 @@
 //! One round of the actor: take all that waits, step a batch of it, commit, let out.
 //!
-//! Order within a batch: observations; renewals, releases, revocations, sessions; a tick if one is due; acquires.
+//! Order within a batch: observations; renewals, releases, revocations, sessions; what a full batch left; a tick if one is
+//! due; acquires, once nothing is left.
 //! A due tick waits until every urgent input that was here before it is stepped, also one that stands behind its own
 //! session's acquires (P4, P22); those are in first-in-first-out lanes, so it waits for finitely many.
 //! Questions are answered between two batches. Nothing here waits for anything but the journal.
@@ -40,9 +41,9 @@ const ORDINARY_STEPS_MAX: usize = 1_024;
 /// The most bytes of constraints in one batch: a request has up to 4 KiB of them, so that 1,024 of the largest would
 /// be 4 MiB, half of what the journal takes at once.
 const CONSTRAINT_BYTES_MAX: usize = 2 << 20;
-/// No more acquires are taken beyond so many events: at most 3 KiB each (a grant of 1,024 devices), mostly under 100
-/// bytes; the batch stays far below the journal's 8 MiB.
-const EVENTS_MAX: usize = 8_192;
+/// No more acquires are taken beyond so many events: half of what makes a batch full for the rules, so that an acquire
+/// seldom leaves something to the next batch. At most 3 KiB each (a grant of 1,024 devices), mostly under 100 bytes.
+const EVENTS_MAX: usize = 4_096;
 
 /// The most questions answered between two batches: at some microseconds for most of them …
 const QUERIES_PER_TURN_MAX: usize = 64;
@@ -156,6 +157,7 @@ impl Actor {
         self.tick_waits_for.is_some()
             || !self.lanes.is_empty()
             || !self.taken.observations.is_empty()
+            || self.scheduler.has_rest()
     }
 
     fn commit_batch(&mut self, now: Time) -> Result<Committed, CommitError> {
@@ -166,6 +168,7 @@ impl Actor {
             let Some(queued) = lanes.take_urgent() else { break };
             step(&mut open, delivery, queued);
         }
+        open.go_on();
         step_tick(&mut open, lanes, &mut self.tick_waits_for);
         step_ordinary(&mut open, lanes, delivery);
         step_tick(&mut open, lanes, &mut self.tick_waits_for);
@@ -269,7 +272,8 @@ fn step_tick(open: &mut OpenBatch<'_>, lanes: &Lanes, waits_for: &mut Option<Arr
 fn step_ordinary(open: &mut OpenBatch<'_>, lanes: &mut Lanes, delivery: &mut Delivery) {
     let mut constraint_bytes = 0;
     for _ in 0..ORDINARY_STEPS_MAX {
-        if open.event_count() >= EVENTS_MAX || constraint_bytes >= CONSTRAINT_BYTES_MAX {
+        let full = open.event_count() >= EVENTS_MAX || constraint_bytes >= CONSTRAINT_BYTES_MAX;
+        if full || open.has_rest() {
             break;
         }
         let Some(queued) = lanes.take_ordinary() else { break };

@@ -38,7 +38,9 @@ impl Scheduler {
             Standing { lease, priority: request.priority, resumed: false, since: self.now() };
         let key = OrderKey::new(standing, self.now(), self.policy.aging_step);
         let may_wait = request.wait > Span::ZERO;
-        let place = self.place_at_once(&request, key, may_wait);
+        // What others wait for longer may be free, and its grants still to come.
+        let place =
+            if self.has_rest() { None } else { self.place_at_once(&request, key, may_wait) };
         if place.is_none() && !may_wait {
             return reply(out, ticket, Err(self.no_place(&request)));
         }

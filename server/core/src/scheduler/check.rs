@@ -5,6 +5,8 @@
 //! after that shows that the whole declared process tree has exited. Checks are asked for at once and then ever less
 //! often; a pass of the backend's own rhythm serves as well.
 
+use std::collections::VecDeque;
+
 use super::Scheduler;
 use crate::{
     attribution::{Measurement, Taker, size_bytes},
@@ -196,6 +198,10 @@ impl Scheduler {
     /// A pass may show that nothing is left of what was given back.
     fn open_checked(&mut self, device: DeviceId, check: u64, out: &mut Output) {
         for (lease, closing) in self.closing_on(device) {
+            if self.full(out) {
+                // The next pass shows the same.
+                break;
+            }
             let Some(closed) = self.closed_part(device, lease) else { continue };
             let cause = match closed.until {
                 ClosedUntil::Checked => OpenCause::Checked,
@@ -250,14 +256,16 @@ impl Scheduler {
     /// A pass over all processes of a node: parts whose declared trees have exited open (P6).
     pub(super) fn take_trees(&mut self, node: NodeId, trees: &TreePass, out: &mut Output) {
         for device in self.devices_of(node) {
+            let mut exited = VecDeque::new();
             for (lease, closing) in self.closing_on(device) {
                 let Some(closed) = self.closed_part(device, lease) else { continue };
                 let Some(process) = closed.process else { continue };
-                let exited = trees.check >= closing.check && !trees.alive.contains(&process);
-                if exited && closed.until == ClosedUntil::Proven && !self.unattributed(device) {
-                    self.open(device, lease, OpenCause::Exited, out);
+                let gone = trees.check >= closing.check && !trees.alive.contains(&process);
+                if gone && closed.until == ClosedUntil::Proven && !self.unattributed(device) {
+                    exited.push_back(lease);
                 }
             }
+            self.open_parts(device, exited, OpenCause::Exited, out);
         }
     }
 

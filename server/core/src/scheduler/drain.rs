@@ -3,7 +3,10 @@
 //! A cordon stops new grants. A drain also gives notice to holders, to those in their minimum hold once it is over;
 //! a lease that may never be preempted is only named, and ends as it would have.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use super::Scheduler;
 use crate::{
@@ -65,8 +68,20 @@ impl Scheduler {
         } else if self.within_minimum_hold(lease) {
             met.later.push(id);
         } else {
-            self.give_notice(id, Cause::Drain(target), out);
+            if self.full(out) {
+                self.soft.rest.drained.push_back((target, VecDeque::from([id])));
+            } else {
+                self.give_notice(id, Cause::Drain(target), out);
+            }
             met.noticed.push(id);
+        }
+    }
+
+    /// Gives a lease notice of a drain that stands, if it holds something there.
+    pub(super) fn drain_still(&mut self, id: LeaseId, target: Target, out: &mut Output) {
+        let drained = |lease: &Lease| self.drains_over(&lease.devices).contains(&target);
+        if self.state.lease(id).is_some_and(|lease| lease.state.holds() && drained(lease)) {
+            self.drain_lease(id, target, &mut Cordoned::default(), out);
         }
     }
 

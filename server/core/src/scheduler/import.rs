@@ -65,9 +65,7 @@ impl Scheduler {
         let leases: Vec<LeaseId> = device.closed.keys().copied().collect();
         let detail = (!detail.is_empty()).then(|| Arc::clone(detail));
         self.open_imported(id, OpenCause::Operator, detail, out);
-        for lease in &leases {
-            self.open(id, *lease, OpenCause::Operator, out);
-        }
+        self.open_parts(id, leases.iter().copied().collect(), OpenCause::Operator, out);
         Ok(Answer::DeviceOpened { leases })
     }
 

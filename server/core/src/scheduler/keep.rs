@@ -166,6 +166,10 @@ impl Scheduler {
             return;
         }
         for id in &victims {
+            if self.full(out) {
+                self.soft.rest.serve = true;
+                return;
+            }
             self.give_notice(*id, cause, out);
         }
     }

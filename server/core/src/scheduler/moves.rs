@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::Scheduler;
 use crate::{
     event::Event,
-    id::{DeviceId, LeaseId, Name, NodeId},
+    id::{DeviceId, Name, NodeId},
     input::DeviceReport,
     inventory::{Node, NodeFacts},
     lease::{DropCause, OpenCause},
@@ -132,17 +132,9 @@ impl Scheduler {
         self.soft.dirty = true;
         if other_boot {
             self.soft.lingering.remove(&id);
-            self.open_moved(id, out);
+            self.open_all_parts(id, OpenCause::Moved, out);
         } else {
             self.restart_lock_delays(&[id]);
-        }
-    }
-
-    fn open_moved(&mut self, id: DeviceId, out: &mut Output) {
-        let closed = self.state.inventory().device(id).map(|device| device.closed.clone());
-        let leases: Vec<LeaseId> = closed.unwrap_or_default().into_keys().collect();
-        for lease in leases {
-            self.open(id, lease, OpenCause::Moved, out);
         }
     }
 }

@@ -17,6 +17,8 @@ use crate::{
 impl Scheduler {
     /// Gives a lease notice for a cause, or adds the cause to its notice.
     pub(super) fn give_notice(&mut self, id: LeaseId, cause: Cause, out: &mut Output) {
+        // Notices of this cause that were still to be withdrawn stand.
+        self.soft.rest.withdrawn.remove(&cause);
         let Some(lease) = self.state.lease(id) else { return };
         let over = self.now().after(self.policy.notice);
         match (lease.state, &lease.notice) {
@@ -75,6 +77,10 @@ impl Scheduler {
     /// A cause is gone: notices that have no other are withdrawn, and their holders go on.
     pub(super) fn drop_cause(&mut self, cause: Cause, out: &mut Output) {
         for id in self.noticed_for(cause) {
+            if self.full(out) {
+                self.soft.rest.withdrawn.insert(cause);
+                return;
+            }
             self.drop_cause_on(id, cause, out);
         }
     }

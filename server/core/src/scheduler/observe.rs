@@ -6,10 +6,10 @@ use super::Scheduler;
 use crate::{
     deadline::Deadline,
     event::Event,
-    id::{DeviceId, LeaseId, Name, NodeId},
+    id::{DeviceId, Name, NodeId},
     input::{DeviceReport, DeviceSample, TreePass},
     inventory::{DEVICES_KNOWN_MAX, NODES_MAX, NodeFacts},
-    lease::{EndReason, OpenCause},
+    lease::OpenCause,
     output::Output,
 };
 
@@ -127,29 +127,17 @@ impl Scheduler {
 
     /// Ends every lease that holds one of these devices, or pauses it where it may be paused (P12).
     fn end_holders(&mut self, devices: &[DeviceId], detail: &str, out: &mut Output) {
-        let mut holders: BTreeSet<LeaseId> = BTreeSet::new();
-        for device in devices.iter().filter_map(|id| self.state.inventory().device(*id)) {
-            holders.extend(device.holding.keys());
-        }
-        for id in holders {
-            let detail = Some(Arc::from(detail));
-            if self.state.lease(id).is_some_and(crate::lease::Lease::pauses) {
-                self.pause(id, detail, out);
-            } else {
-                self.reclaim(id, EndReason::DeviceLost, detail, out);
-            }
-        }
+        let losing = self.losing(devices, detail, None);
+        self.end_lost(losing, out);
     }
 
     /// A new boot id: no process of the old boot lives, so that nothing stays closed there (P6).
     fn rebooted(&mut self, node: NodeId, out: &mut Output) {
         let devices = self.devices_of(node);
-        self.end_holders(&devices, "its node was rebooted", out);
+        let losing = self.losing(&devices, "its node was rebooted", Some(node));
+        self.end_lost(losing, out);
         for device in devices {
-            let closed = self.state.inventory().device(device).map(|device| device.closed.clone());
-            for lease in closed.unwrap_or_default().into_keys() {
-                self.open(device, lease, OpenCause::Reboot, out);
-            }
+            self.open_all_parts(device, OpenCause::Reboot, out);
         }
     }
 

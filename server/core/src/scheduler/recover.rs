@@ -32,6 +32,7 @@ impl Scheduler {
         scheduler.rearm_import();
         scheduler.rearm_lingering();
         scheduler.rearm_keeps();
+        scheduler.rearm_lost();
         scheduler
     }
 

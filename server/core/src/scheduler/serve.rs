@@ -15,6 +15,16 @@ use crate::{
     request::Request,
 };
 
+/// How far going through the order came.
+enum Pass {
+    /// To its end; with the first of each lane that does not fit.
+    Whole(Vec<(OrderKey, Lane)>),
+    /// One of these was granted after all, at its other place.
+    Again,
+    /// The batch is full.
+    Cut,
+}
+
 impl Scheduler {
     /// Goes through the order: what fits is granted, the first of each lane that does not keeps devices, and then
     /// those in the way of these are given notice.
@@ -29,25 +39,34 @@ impl Scheduler {
                 return;
             }
             self.drop_blocked_keeps(out);
-            if let Some(firsts) = self.serve_in_order(out) {
-                for (key, lane) in &firsts {
-                    self.preempt(*key, lane, out);
+            match self.serve_in_order(out) {
+                Pass::Whole(firsts) => {
+                    for (key, lane) in &firsts {
+                        self.preempt(*key, lane, out);
+                    }
+                    break;
                 }
-                break;
+                Pass::Again => {}
+                Pass::Cut => {
+                    self.soft.rest.serve = true;
+                    break;
+                }
             }
         }
         // Grants, keeps and notices of this pass were all seen by it.
         self.soft.dirty = false;
     }
 
-    /// Answers the first of each lane that does not fit; `None`: one of them was granted after all, at its other place.
-    fn serve_in_order(&mut self, out: &mut Output) -> Option<Vec<(OrderKey, Lane)>> {
+    fn serve_in_order(&mut self, out: &mut Output) -> Pass {
         let bound = self.soft.queue.bound();
         let mut heads = self.soft.queue.shape_heads();
         let mut firsts: Vec<(OrderKey, Lane)> = Vec::new();
         while let Some((key, shape)) = heads.pop_first() {
             if bound.is_some_and(|bound| bound < key) {
                 break;
+            }
+            if self.full(out) {
+                return Pass::Cut;
             }
             let waiter = self.soft.queue.waiter(key.lease);
             let Some(lane) = waiter.and_then(|waiter| waiter.lane_at(key)).cloned() else {
@@ -57,7 +76,7 @@ impl Scheduler {
             };
             if self.try_grant(key, out) {
                 if firsts.iter().any(|(first, _)| first.lease == key.lease) {
-                    return None;
+                    return Pass::Again;
                 }
                 heads.extend(self.soft.queue.first_of_shape(shape).map(|next| (next, shape)));
             } else if !firsts.iter().any(|(_, other)| *other == lane) {
@@ -65,7 +84,7 @@ impl Scheduler {
                 firsts.push((key, lane));
             }
         }
-        Some(firsts)
+        Pass::Whole(firsts)
     }
 
     /// Grants a waiter if it fits.

@@ -1,6 +1,6 @@
 //! Deadlines that are due, at most [`DUE_PER_TICK_MAX`] at a time, so that no input waits long behind them.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::Scheduler;
 use crate::{
@@ -19,6 +19,9 @@ const DUE_PER_TICK_MAX: usize = 256;
 impl Scheduler {
     pub(super) fn tick(&mut self, out: &mut Output) {
         for _ in 0..DUE_PER_TICK_MAX {
+            if self.full(out) {
+                break;
+            }
             let Some(deadline) = self.soft.deadlines.take_due(self.now()) else { break };
             match deadline {
                 Deadline::Silence(node) => self.silence_due(node, out),
@@ -95,9 +98,22 @@ impl Scheduler {
 
     /// Requests that nothing known can satisfy any more leave the queue (P13).
     pub(super) fn end_impossible(&mut self, out: &mut Output) {
-        let waiters: Vec<LeaseId> = self.soft.queue.all().collect();
-        for id in waiters {
-            let Some(lease) = self.state.lease(id) else { continue };
+        self.soft.rest.impossible.clear();
+        let waiters = self.soft.queue.all().collect();
+        self.end_waiters(waiters, out);
+    }
+
+    /// Those of these that are impossible leave the queue.
+    pub(super) fn end_waiters(&mut self, mut waiters: VecDeque<LeaseId>, out: &mut Output) {
+        while let Some(id) = waiters.pop_front() {
+            if self.full(out) {
+                waiters.push_front(id);
+                self.soft.rest.impossible = waiters;
+                return;
+            }
+            let Some(lease) = self.state.lease(id).filter(|lease| lease.state.waits()) else {
+                continue;
+            };
             let request = lease.request.clone();
             let Some(report) = self.site().unsatisfiable(&request) else {
                 self.stand_as_owner(id, &request);

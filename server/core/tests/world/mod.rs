@@ -86,15 +86,44 @@ impl World {
         self.feed_all(vec![input])
     }
 
-    /// Feeds inputs as one batch, checks all invariants, and keeps the batch.
+    /// Feeds inputs as one batch, and then, as the actor does, what a full batch leaves; acquires wait for that.
     pub fn feed_all(&mut self, inputs: Vec<Input>) -> (Vec<Event>, Vec<Effect>) {
+        let mut seen = (Vec::new(), Vec::new());
         let mut out = Output::default();
         self.scheduler.begin(self.now);
         for input in inputs {
+            if matches!(input, Input::Acquire { .. }) && self.scheduler.has_rest() {
+                self.commit(&mut out, &mut seen);
+                self.finish_rest(&mut seen);
+                self.scheduler.begin(self.now);
+            }
             self.scheduler.step(input, &mut out);
         }
-        let events = out.events.clone();
-        if let Some(batch) = self.scheduler.finish(&mut out) {
+        self.commit(&mut out, &mut seen);
+        self.finish_rest(&mut seen);
+        seen
+    }
+
+    fn finish_rest(&mut self, seen: &mut (Vec<Event>, Vec<Effect>)) {
+        while self.scheduler.has_rest() {
+            self.portion(seen);
+        }
+    }
+
+    /// Goes on with what a full batch left: one more.
+    pub fn portion(&mut self, seen: &mut (Vec<Event>, Vec<Effect>)) {
+        let at_once = self.scheduler.next_deadline().is_some_and(|due| due <= self.now);
+        assert!(at_once, "it goes on at once");
+        let mut out = Output::default();
+        self.scheduler.begin(self.now);
+        self.scheduler.step(Input::Tick, &mut out);
+        self.commit(&mut out, seen);
+    }
+
+    /// Ends a batch, keeps it, and checks all invariants.
+    pub fn commit(&mut self, out: &mut Output, seen: &mut (Vec<Event>, Vec<Effect>)) {
+        seen.0.extend(out.events.iter().cloned());
+        if let Some(batch) = self.scheduler.finish(out) {
             self.journal.push(batch);
         }
         if let Err(violation) = invariant::check(self.scheduler.state()) {
@@ -109,7 +138,7 @@ impl World {
                 asked.expect("a check is of a device that is there").check = *number;
             }
         }
-        (events, out.effects)
+        seen.1.append(&mut out.effects);
     }
 
     /// A waiter has at most four deadlines; a lease that holds devices has three, a paused one two besides its place in

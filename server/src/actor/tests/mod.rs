@@ -54,7 +54,16 @@ impl Rig {
     }
 
     fn with_errands<J: Journal + 'static>(opened: Opened<J>, errands: Arc<dyn Errands>) -> Self {
-        let setup = Setup { errands, ..setup(opened) };
+        Self::from(Setup { errands, ..setup(opened) })
+    }
+
+    /// Under another policy.
+    fn under(policy: Policy, disk: &Disk) -> Self {
+        let recovered = recovery::recover(disk.open().unwrap(), policy).unwrap();
+        Self::from(Setup { recovered, ..setup(Disk::new().open().unwrap()) })
+    }
+
+    fn from(setup: Setup) -> Self {
         let clock = Arc::new(FakeClock::at(setup.recovered.scheduler().state().time()));
         let (handle, actor, snapshots) =
             run::assemble(Setup { clock: clock.clone(), ..setup }).unwrap();

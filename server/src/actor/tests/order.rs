@@ -211,3 +211,47 @@ fn a_page_looks_at_so_many_leases_and_says_where_to_go_on() {
     assert_eq!(page(8_190, 10, true).leases.len(), 10);
     assert_eq!(page(8_190, 10, true).go_on_after, None);
 }
+
+#[test]
+fn what_a_full_batch_leaves_goes_on_before_any_acquire_and_holds_no_renewal_up() {
+    let small = Policy { batch_events_max: 4, ..Policy::default() };
+    let mut rig = Rig::under(small, &Disk::new());
+    let holding = ["one", "two"].map(|id| lease_of(granted(&mut rig, request(id, 24 * GIB))));
+    let waiting: Vec<_> =
+        (0..20).map(|id| rig.acquire(request(&format!("waits {id}"), GIB))).collect();
+    rig.settle().unwrap();
+    let mut session = rig.session();
+    rig.settle().unwrap();
+    session.messages();
+    session.release(1, holding[0].id, holding[0].token);
+    let turned = rig.actor.turn().unwrap();
+    assert_eq!(turned, Next::Wait(Some(rig.clock.now())), "it goes on at once");
+    // Behind its own acquire stands a renewal, for which a tick would wait.
+    session.acquire(2, request("late", GIB));
+    session.renew(3, holding[1].id, holding[1].token);
+    let mut renewed = rig.call(|caller, ticket| Input::Renew {
+        caller,
+        ticket,
+        lease: holding[1].id,
+        token: holding[1].token,
+        holder: None,
+    });
+    rig.actor.turn().unwrap();
+    assert!(renewed.try_recv().is_ok(), "in the very next batch");
+    assert_eq!(session.sequences(), [1], "the acquire and what is behind it wait");
+    while rig.actor.scheduler().has_rest() {
+        rig.actor.turn().unwrap();
+    }
+    rig.settle().unwrap();
+    assert_eq!(session.sequences(), [2, 3]);
+    let last = rig.actor.scheduler().state().token();
+    for mut answered in waiting {
+        assert!(lease_of(answered.try_recv().unwrap()).token < last, "served before who came late");
+    }
+}
+
+fn granted(rig: &mut Rig, fields: RequestFields) -> Reply {
+    let mut answered = rig.acquire(fields);
+    rig.settle().unwrap();
+    answered.try_recv().unwrap()
+}
