@@ -128,7 +128,8 @@ pub struct Cordoned {
     pub holding: Vec<LeaseId>,
     /// Of these, those with a notice of the drain.
     pub noticed: Vec<LeaseId>,
-    /// Those whose minimum hold is not over: they are given notice then.
+    /// Those whose minimum hold is not over: they are given notice then. Also those of whom this batch is too full: they
+    /// are given notice in one of the next, which a crash does not change.
     pub later: Vec<LeaseId>,
     /// Those that may never be preempted.
     pub staying: Vec<LeaseId>,

@@ -189,6 +189,18 @@ fn drains_and_withdrawals_are_told_in_portions_and_a_new_drain_stands() {
 }
 
 #[test]
+fn after_a_crash_in_the_middle_of_a_drain_all_are_told_all_the_same() {
+    let mut world = world(LEASES, Preemptible::End);
+    let (target, reason) = (TargetName::Node("n".into()), Arc::from("why"));
+    let ticket = Ticket(world.number());
+    begin(&mut world, Input::Cordon { ticket, target, drain: true, reason });
+    assert!(count(&world, |state| state == State::Pausing) <= PORTION);
+    world.restart(Span::ZERO);
+    finish(&mut world);
+    assert_eq!(count(&world, |state| state == State::Pausing), LEASES);
+}
+
+#[test]
 fn an_operator_opens_in_portions_what_many_leases_closed() {
     let mut world = world(LEASES, Preemptible::Never);
     let input = lost(&mut world);

@@ -67,12 +67,11 @@ impl Scheduler {
             met.staying.push(id);
         } else if self.within_minimum_hold(lease) {
             met.later.push(id);
+        } else if self.full(out) {
+            self.soft.rest.drained.push_back((target, VecDeque::from([id])));
+            met.later.push(id);
         } else {
-            if self.full(out) {
-                self.soft.rest.drained.push_back((target, VecDeque::from([id])));
-            } else {
-                self.give_notice(id, Cause::Drain(target), out);
-            }
+            self.give_notice(id, Cause::Drain(target), out);
             met.noticed.push(id);
         }
     }
@@ -171,7 +170,7 @@ impl Scheduler {
         known.flat_map(|device| device.holding.keys().copied()).collect()
     }
 
-    fn drains_over(&self, devices: &[DeviceId]) -> BTreeSet<Target> {
+    pub(super) fn drains_over(&self, devices: &[DeviceId]) -> BTreeSet<Target> {
         let drained = |target: &Target| self.cordon_at(*target).is_some_and(|(drain, _)| drain);
         let node = |id: &DeviceId| self.state.inventory().device(*id).map(|device| device.node);
         let nodes = devices.iter().filter_map(node).map(Target::Node);

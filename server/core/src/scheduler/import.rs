@@ -62,10 +62,12 @@ impl Scheduler {
         let Some((id, device)) = found.and_then(|id| Some((id, inventory.device(id)?))) else {
             return Err(Rejection::DeviceNotFound { uuid: uuid.clone() });
         };
-        let leases: Vec<LeaseId> = device.closed.keys().copied().collect();
+        let mut leases: Vec<LeaseId> = device.closed.keys().copied().collect();
         let detail = (!detail.is_empty()).then(|| Arc::clone(detail));
         self.open_imported(id, OpenCause::Operator, detail, out);
         self.open_parts(id, leases.iter().copied().collect(), OpenCause::Operator, out);
+        // More than one batch takes are opened in the next ones, and not claimed to be open yet.
+        leases.retain(|lease| self.closed_part(id, *lease).is_none());
         Ok(Answer::DeviceOpened { leases })
     }
 

@@ -4,8 +4,9 @@
 //! write and one message to every watcher, and nobody is heard while it is stepped. So such work stops once the batch is
 //! full (`Policy::batch_events_max`) and goes on at the beginning of the next step, before its input, for which
 //! `next_deadline` is now. Until it is done nothing new is granted past it.
-//! What is left is soft. After a crash, leases that a lost device still holds are found in the state; what was to open
-//! opens by its lock delay, what is drained still is, and the order is gone through anyway.
+//! What is left is soft. After a crash, leases that a lost device still holds and those on what is drained are found in
+//! the state; what was to open opens by its lock delay, leases from before a reboot end by their TTL, and the order is
+//! gone through anyway. No answer says that something was done which is left.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -13,9 +14,10 @@ use super::Scheduler;
 use crate::{
     event::Event,
     id::{DeviceId, LeaseId, NodeId, Token},
-    lease::{EndReason, Lease, OpenCause},
-    notice::Target,
+    lease::{EndReason, Lease, OpenCause, State as LeaseState},
+    notice::{Cause, Target},
     output::Output,
+    request::Preemptible,
     soft::LosingDevices,
 };
 
@@ -144,6 +146,23 @@ impl Scheduler {
         };
         let lost: VecDeque<_> = inventory.devices().filter_map(|(id, _)| lost(id)).collect();
         self.soft.rest.lost = lost;
+    }
+
+    /// After a restart: leases on what is drained that have no notice of it.
+    pub(super) fn rearm_drained(&mut self) {
+        let mut drained: VecDeque<(Target, VecDeque<LeaseId>)> = VecDeque::new();
+        for lease in self.state.leases().values().filter(|lease| lease.state.holds()) {
+            for target in self.drains_over(&lease.devices) {
+                let told = |cause: &Cause| *cause == Cause::Drain(target);
+                let standing = lease.notice.iter().filter(|_| lease.state == LeaseState::Pausing);
+                if lease.request.preemptible != Preemptible::Never
+                    && !standing.flat_map(|notice| &notice.causes).any(told)
+                {
+                    drained.push_back((target, VecDeque::from([lease.id])));
+                }
+            }
+        }
+        self.soft.rest.drained = drained;
     }
 
     fn node_of(&self, device: DeviceId) -> Option<NodeId> {

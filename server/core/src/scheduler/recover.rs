@@ -33,6 +33,7 @@ impl Scheduler {
         scheduler.rearm_lingering();
         scheduler.rearm_keeps();
         scheduler.rearm_lost();
+        scheduler.rearm_drained();
         scheduler
     }
 
