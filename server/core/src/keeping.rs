@@ -6,16 +6,20 @@
 //! granted or leaves, a request earlier in the order takes it over, something other than leases comes in its way, or it
 //! lapses.
 
-use std::{cmp::Reverse, collections::BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use crate::{
     id::{DeviceId, LeaseId, NodeId},
     inventory::{Device, Inventory, Node},
     lease::Lease,
     placement::{Site, sorted},
-    preemption::{Loss, Preemptor, Total},
+    preemption::Preemptor,
     request::{Request, Share},
     time::{Span, Time},
+    victims::{Total, Victims},
 };
 
 /// Devices to keep, and when what holds them is forecast to be over.
@@ -37,7 +41,7 @@ impl Choice {
 }
 
 /// What stands in the way on one device; the smallest is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Obstacle {
     /// Leases that may not be preempted.
     stubborn: usize,
@@ -47,7 +51,12 @@ struct Obstacle {
     device: DeviceId,
     /// When it should be over; never, where nobody said.
     until: Time,
+    /// Those who would have to go, where all in the way may be preempted.
+    victims: BTreeSet<LeaseId>,
 }
+
+/// A set of devices, as it is compared with others: stubborn leases, loss, leases.
+type Rank = (usize, Total, usize);
 
 /// Chooses devices for a request among those that `open` lets it keep.
 pub(crate) fn choose(
@@ -55,44 +64,72 @@ pub(crate) fn choose(
     open: &dyn Fn(DeviceId, &Device) -> bool,
 ) -> Option<Choice> {
     let (site, request) = (preemptor.site, preemptor.request);
-    let wanted = request.ask.devices as usize;
     let mut all: Vec<Obstacle> = Vec::new();
-    let mut best: Option<((usize, usize), Vec<Obstacle>)> = None;
+    let mut best: Option<(Rank, Vec<Obstacle>)> = None;
+    let mut consider = |obstacles: Vec<Obstacle>| {
+        for set in sets(preemptor, obstacles) {
+            let rank = rank(preemptor, &set);
+            if best.as_ref().is_none_or(|(least, _)| rank < *least) {
+                best = Some((rank, set));
+            }
+        }
+    };
     for (_, node) in site.inventory.nodes() {
         let host = Host::of(preemptor, node);
-        let mut here: Vec<Obstacle> = (node.devices.iter())
+        let here = (node.devices.iter())
             .filter_map(|id| obstacle(preemptor, *id, node, &host, open))
             .collect();
-        here.sort_unstable();
         if request.constraints.same_node {
-            here.truncate(wanted);
-            let count = total(&here);
-            if here.len() == wanted && best.as_ref().is_none_or(|(fewest, _)| count < *fewest) {
-                best = Some((count, here));
-            }
+            consider(here);
         } else {
             all.extend(here);
         }
     }
     if !request.constraints.same_node {
-        all.sort_unstable();
-        all.truncate(wanted);
-        best = (all.len() == wanted).then(|| (total(&all), all));
+        consider(all);
     }
-    let (_, chosen) = best?;
+    let ((stubborn, ..), chosen) = best?;
     let until = chosen.iter().map(|obstacle| obstacle.until).max().unwrap_or(Time::ZERO);
     let forecast = (until < Time::NEVER).then_some(until);
-    let stubborn = total(&chosen).0;
-    Some(Choice {
-        stubborn,
-        devices: sorted(chosen.into_iter().map(|obstacle| obstacle.device).collect()),
-        forecast,
-    })
+    let devices = sorted(chosen.into_iter().map(|obstacle| obstacle.device).collect());
+    Some(Choice { stubborn, devices, forecast })
 }
 
-fn total(obstacles: &[Obstacle]) -> (usize, usize) {
-    let sum = |of: fn(&Obstacle) -> usize| obstacles.iter().map(of).fold(0, usize::saturating_add);
-    (sum(|obstacle| obstacle.stubborn), sum(|obstacle| obstacle.leases))
+/// Sets of as many devices as are wanted: those with the least in the way, and, where several have to be cleared, those
+/// that one victim clears together.
+fn sets(preemptor: &Preemptor<'_>, mut obstacles: Vec<Obstacle>) -> Vec<Vec<Obstacle>> {
+    let wanted = preemptor.request.ask.devices as usize;
+    if obstacles.len() < wanted {
+        return Vec::new();
+    }
+    obstacles.sort_unstable();
+    let least = obstacles.iter().take(wanted).cloned().collect();
+    if wanted == 1 || !preemptor.may_preempt() {
+        return vec![least];
+    }
+    let mut clears: BTreeMap<LeaseId, usize> = BTreeMap::new();
+    for victim in obstacles.iter().flat_map(|obstacle| &obstacle.victims) {
+        let count = clears.entry(*victim).or_default();
+        *count = count.saturating_add(1).min(wanted);
+    }
+    let broadest = |obstacle: &Obstacle| {
+        let victims = obstacle.victims.iter();
+        let most = victims.filter_map(|victim| Some((*clears.get(victim)?, Reverse(*victim))));
+        (obstacle.stubborn, obstacle.loss.worst(), Reverse(most.max()))
+    };
+    obstacles.sort_by_cached_key(broadest);
+    obstacles.truncate(wanted);
+    vec![least, obstacles]
+}
+
+/// Of sets with nobody stubborn in the way the one that costs less is better, then the one with fewer leases.
+fn rank(preemptor: &Preemptor<'_>, set: &[Obstacle]) -> Rank {
+    let sum = |of: fn(&Obstacle) -> usize| set.iter().map(of).fold(0, usize::saturating_add);
+    let stubborn = sum(|obstacle| obstacle.stubborn);
+    let devices: Vec<DeviceId> = set.iter().map(|obstacle| obstacle.device).collect();
+    let preempts = stubborn == 0 && preemptor.may_preempt();
+    let victims = if preempts { preemptor.victims(&devices) } else { None };
+    (stubborn, victims.map(|victims| victims.total).unwrap_or_default(), sum(|it| it.leases))
 }
 
 /// Whether leases alone keep a request from a device: were they gone, it would fit.
@@ -106,17 +143,6 @@ pub(crate) fn only_leases_in_the_way(site: &Site<'_>, request: &Request, id: Dev
     };
     site.exclusion(device, request).is_none()
         && site.room(id, &bare).is_some_and(|room| room.fits(request.ask.share))
-}
-
-/// When everything in the way on devices kept for a request should be gone; never, where nobody knows.
-pub(crate) fn clear_at(preemptor: &Preemptor<'_>, devices: &[DeviceId]) -> Time {
-    let inventory = preemptor.site.inventory;
-    let until = |id: &DeviceId| {
-        let node = inventory.node(inventory.device(*id)?.node)?;
-        let host = Host::of(preemptor, node);
-        Some(obstacle(preemptor, *id, node, &host, &|_, _| true)?.until)
-    };
-    devices.iter().map(|id| until(id).unwrap_or(Time::NEVER)).max().unwrap_or(Time::ZERO)
 }
 
 fn obstacle(
@@ -141,16 +167,16 @@ fn obstacle(
         bare.unhold(lease);
         gone.push(lease);
     }
-    let mut losses: Vec<Option<Loss>> = gone.iter().map(|it| preemptor.loss(*it, id)).collect();
+    let mut stubborn = gone.iter().filter(|lease| preemptor.loss(**lease, id).is_none()).count();
     for taker in host.in_the_way(request, &gone) {
-        losses.push(preemptor.loss_on(taker, node));
+        stubborn = stubborn.saturating_add(usize::from(preemptor.loss_on(taker, node).is_none()));
         gone.push(taker.id);
     }
     let until = gone.iter().map(|lease| preemptor.gone_at(*lease, id)).max().unwrap_or(Time::ZERO);
-    let stubborn = losses.iter().filter(|loss| loss.is_none()).count();
-    let losses: Vec<Loss> = losses.into_iter().flatten().collect();
-    let loss = if stubborn == 0 { Loss::sum(&losses) } else { Total::default() };
-    Some(Obstacle { stubborn, loss, leases: gone.len(), device: id, until })
+    let preempts = stubborn == 0 && preemptor.may_preempt();
+    let victims = if preempts { preemptor.victims(&[id]) } else { None };
+    let Victims { leases: victims, total: loss } = victims.unwrap_or_default();
+    Some(Obstacle { stubborn, loss, leases: gone.len(), device: id, until, victims })
 }
 
 /// The host of a node, and the leases that take CPU or memory of it.
@@ -204,7 +230,7 @@ impl<'a> Host<'a> {
     }
 }
 
-fn wanted_of_host(request: &Request) -> (u64, u64) {
+pub(crate) fn wanted_of_host(request: &Request) -> (u64, u64) {
     (request.constraints.host_cpu_millis, request.constraints.host_memory_bytes)
 }
 
@@ -218,7 +244,7 @@ fn removal_order(preemptor: &Preemptor<'_>, id: DeviceId, device: &Device) -> Ve
     all.into_iter().map(|(lease, _)| lease).collect()
 }
 
-fn weight(share: Share) -> (bool, u64, u32) {
+pub(crate) fn weight(share: Share) -> (bool, u64, u32) {
     (share == Share::Exclusive, share.memory_bytes(), share.slots())
 }
 

@@ -36,4 +36,5 @@ pub mod scheduler;
 mod soft;
 pub mod state;
 pub mod time;
+mod victims;
 pub mod view;

@@ -22,6 +22,8 @@ pub struct Policy {
     pub notice_max: Span,
     /// How long a part that was given back stays closed at the most, while no pass shows it free (P7).
     pub release_check_max: Span,
+    /// Who of those that may be preempted goes first (P14).
+    pub victims: VictimRule,
     /// How devices are chosen where a request does not say.
     pub placement: PlacementPolicy,
     /// Who owns which devices; the first that matches a device owns it.
@@ -57,6 +59,31 @@ pub struct Policy {
     pub queued_max: usize,
     /// The most leases that have not ended: two million of about 500 bytes are a gigabyte.
     pub live_max: usize,
+}
+
+/// Who goes first among borrowers, or among leases of one class that are none (P14). Minimum holds and shields hold in
+/// all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VictimRule {
+    /// Those that lose least work in all; then the fewest, then the youngest.
+    #[default]
+    LeastLost,
+    /// As few as will do; then those that lose least, then the youngest.
+    Fewest,
+    /// Those that were granted last; then the fewest, then those that lose least.
+    Youngest,
+}
+
+impl VictimRule {
+    /// As in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LeastLost => "least-lost",
+            Self::Fewest => "fewest",
+            Self::Youngest => "youngest",
+        }
+    }
 }
 
 /// A service and the devices that it owns: it gets them back from whoever borrows them (P14).
@@ -97,6 +124,7 @@ impl Default for Policy {
             notice: Span::from_secs(30),
             notice_max: Span::from_secs(120),
             release_check_max: Span::from_secs(2),
+            victims: VictimRule::default(),
             placement: PlacementPolicy::default(),
             owners: Vec::new(),
             keep_max: Span::from_minutes(10),

@@ -1,20 +1,17 @@
-//! Preemption: who may be given notice for whom, and whom it hits (P14).
+//! Preemption: who may be given notice for whom, and what that costs (P14).
 //!
 //! Only a higher own priority than the class at which the victim was granted preempts, or an owner its borrowers. A
-//! victim is neither within its minimum hold nor shielded, and none that is not needed is hit. Among victims: borrowers
-//! first, then the lowest class, then who loses least, then the youngest.
+//! victim is neither within its minimum hold nor shielded. What a lease of mode pause loses is what a pause costs it: the
+//! larger of what it declared and what its last one took; one of mode end loses all that it held, and what it declared.
 //! The seam for other rules is [`Preemptor::loss`] (what hitting a lease costs, if it may be hit at all) and
-//! [`Preemptor::victims`] (who has to go): pure functions of the site, the state and the request.
+//! `victims` (who has to go): pure functions of the site, the state and the request.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::BTreeMap;
 
 use crate::{
     id::{DeviceId, LeaseId},
     inventory::{Device, Node},
-    keeping::{Host, forecast_end},
+    keeping::forecast_end,
     lease::{Lease, State as LeaseState},
     notice::Notice,
     order::Class,
@@ -35,46 +32,22 @@ pub(crate) struct Preemptor<'a> {
     pub(crate) closing: &'a BTreeMap<(DeviceId, LeaseId), Closing>,
 }
 
-/// What a lease in the way costs; the smallest goes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What a lease in the way costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Loss {
     /// It is neither going by itself nor a borrower.
-    not_borrower: bool,
-    class: Class,
-    /// Work lost: the time of its last pause, or all that it held where it cannot resume.
-    lost: Span,
-    youngest: Reverse<Time>,
+    pub(crate) not_borrower: bool,
+    pub(crate) class: Class,
+    /// Work lost: what a pause costs it, or all that it held where it cannot resume.
+    pub(crate) lost: Span,
+    /// How long it has held its devices: the youngest go first.
+    pub(crate) held: Span,
 }
 
 impl Loss {
     /// Nothing: it goes by itself.
-    const NONE: Self = Self {
-        not_borrower: false,
-        class: Class::Background,
-        lost: Span::ZERO,
-        youngest: Reverse(Time::NEVER),
-    };
-
-    /// What all of these cost together: borrowers before others and low classes before high ones, by the worst of them;
-    /// then the least loss in all, the fewest, and the youngest.
-    pub(crate) fn sum(losses: &[Self]) -> Total {
-        let lost = losses.iter().map(|loss| loss.lost).fold(Span::ZERO, Span::plus);
-        Total {
-            worst: losses.iter().map(|loss| (loss.not_borrower, loss.class)).max(),
-            lost,
-            leases: losses.len(),
-            youngest: losses.iter().map(|loss| loss.youngest).max(),
-        }
-    }
-}
-
-/// See [`Loss::sum`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Total {
-    worst: Option<(bool, Class)>,
-    lost: Span,
-    leases: usize,
-    youngest: Option<Reverse<Time>>,
+    const NONE: Self =
+        Self { not_borrower: false, class: Class::Background, lost: Span::ZERO, held: Span::ZERO };
 }
 
 /// Why a lease is not given notice for a request.
@@ -110,16 +83,14 @@ impl Preemptor<'_> {
             return None;
         }
         let granted = lease.granted_at.unwrap_or(Time::ZERO);
+        let held = self.site.now.since(granted);
+        let declared = lease.request.pause_cost.unwrap_or(Span::ZERO);
         let lost = match lease.request.preemptible {
-            Preemptible::Pause => lease.pause_took.unwrap_or(Span::ZERO),
-            Preemptible::End | Preemptible::Never => self.site.now.since(granted),
+            Preemptible::Pause => lease.pause_took.unwrap_or(Span::ZERO).max(declared),
+            Preemptible::End | Preemptible::Never => held.plus(declared),
         };
-        Some(Loss {
-            not_borrower: !self.borrowed(lease, device),
-            class: lease.granted_class,
-            lost,
-            youngest: Reverse(granted),
-        })
+        let not_borrower = !self.borrowed(lease, device);
+        Some(Loss { not_borrower, class: lease.granted_class, lost, held })
     }
 
     /// What a lease in the way on a host costs; `None`: it may not be preempted.
@@ -175,62 +146,6 @@ impl Preemptor<'_> {
             },
         };
         noticed_at.after(policy.notice).min(by_itself)
-    }
-
-    /// Who has to give way on these devices, and on their hosts, so that the request fits; `None`: somebody who may not
-    /// be preempted is in the way.
-    pub(crate) fn victims(&self, devices: &[DeviceId]) -> Option<BTreeSet<LeaseId>> {
-        let mut going: BTreeSet<LeaseId> = BTreeSet::new();
-        for device in devices {
-            self.victims_on(*device, &mut going)?;
-        }
-        let nodes = crate::keeping::nodes_of(self.site.inventory, devices);
-        let gone: Vec<LeaseId> = going.iter().copied().collect();
-        for node in nodes.into_iter().filter_map(|id| self.site.inventory.node(id)) {
-            let host = Host::of(self, node);
-            for taker in host.in_the_way(self.request, &gone) {
-                self.loss_on(taker, node)?;
-                going.insert(taker.id);
-            }
-        }
-        Some(going)
-    }
-
-    fn victims_on(&self, id: DeviceId, going: &mut BTreeSet<LeaseId>) -> Option<()> {
-        let device = self.site.inventory.device(id)?;
-        let fits = |device: &Device| {
-            self.site.room(id, device).is_some_and(|room| room.fits(self.request.ask.share))
-        };
-        let mut bare = device.clone();
-        device.closed.keys().for_each(|lease| bare.open(*lease));
-        for lease in going.iter() {
-            bare.unhold(*lease);
-        }
-        let mut order: Vec<(Loss, LeaseId)> = (bare.holding.keys())
-            .filter_map(|lease| Some((self.loss(*lease, id)?, *lease)))
-            .collect();
-        order.sort_unstable();
-        let mut gone = Vec::new();
-        for (_, lease) in order {
-            if fits(&bare) {
-                break;
-            }
-            if let Some(share) = bare.unhold(lease) {
-                gone.push((lease, share));
-            }
-        }
-        if !fits(&bare) {
-            return None;
-        }
-        // The one who loses most stays, if the others make room enough.
-        for (lease, share) in gone.into_iter().rev() {
-            bare.hold(lease, share, device.token);
-            if !fits(&bare) {
-                bare.unhold(lease);
-                going.insert(lease);
-            }
-        }
-        Some(())
     }
 }
 

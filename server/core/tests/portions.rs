@@ -35,14 +35,16 @@ fn request(id: usize, preemptible: Preemptible) -> Request {
         preemptible,
         minimum_hold: Span::ZERO,
         process: None,
+        placement: None,
+        pause_cost: None,
     };
-    fields.validate().unwrap()
+    fields.validate().expect("a valid request")
 }
 
 /// A node with one device, and so many leases on it.
 fn world(leases: usize, preemptible: Preemptible) -> World {
     let mut world = World::new(Policy { batch_events_max: PORTION, ..Policy::default() });
-    let devices = vec![world::device("n", 0, 24 << 30, u32::try_from(LEASES).unwrap(), "SIM")];
+    let devices = vec![world::device("n", 0, 24 << 30, u32::try_from(LEASES).expect("few"), "SIM")];
     world.nodes.insert("n".to_owned(), world::node("n", devices));
     world.observe("n");
     world.sample("n");
@@ -80,7 +82,7 @@ fn finish(world: &mut World) -> usize {
 }
 
 fn lost(world: &mut World) -> Input {
-    let node = world.nodes.get_mut("n").unwrap();
+    let node = world.nodes.get_mut("n").expect("it is there");
     node.devices[0].lost = Some("fell off the bus".into());
     let report = gpulease_core::input::DeviceReport {
         facts: Arc::clone(&node.devices[0].facts),
@@ -120,7 +122,7 @@ fn a_device_that_is_back_before_all_were_ended_is_lost_once_by_each_of_its_lease
     let input = lost(&mut world);
     begin(&mut world, input);
     // Those that were paused are granted again at once, while others are still to be.
-    world.nodes.get_mut("n").unwrap().devices[0].lost = None;
+    world.nodes.get_mut("n").expect("it is there").devices[0].lost = None;
     world.observe("n");
     world.sample("n");
     world.pass(Policy::default().lock_delay);

@@ -21,7 +21,7 @@ use gpulease_core::{
     input::Input,
     lease::{Lease, State as LeaseState},
     output::{Answer, Effect, Rejection},
-    policy::{Owner, Policy},
+    policy::{Owner, Policy, VictimRule},
     request::{Ask, Constraints, Request, RequestFields},
     time::{Span, Time},
 };
@@ -77,7 +77,11 @@ fn batch_events_max() -> impl Strategy<Value = usize> {
     prop_oneof![Just(Policy::default().batch_events_max), 1_usize..6]
 }
 
-fn policy(batch_events_max: usize) -> Policy {
+fn victims() -> impl Strategy<Value = VictimRule> {
+    prop_oneof![Just(VictimRule::LeastLost), Just(VictimRule::Fewest), Just(VictimRule::Youngest)]
+}
+
+fn policy(batch_events_max: usize, victims: VictimRule) -> Policy {
     let owner = |service: &str, devices: &[&str], nodes: &[&str]| Owner {
         service: service.into(),
         devices: devices.iter().map(|uuid| Name::new(uuid)).collect(),
@@ -85,12 +89,12 @@ fn policy(batch_events_max: usize) -> Policy {
         nodes: nodes.iter().map(|node| Name::new(node)).collect(),
     };
     let owners = vec![owner("s0", &[], &["n1"]), owner("s1", &["n2/0", "n4/0"], &[])];
-    Policy { owners, batch_events_max, ..Policy::default() }
+    Policy { owners, batch_events_max, victims, ..Policy::default() }
 }
 
 impl Life {
-    fn new(batch_events_max: usize) -> Self {
-        let mut world = World::new(policy(batch_events_max));
+    fn new(policy: Policy) -> Self {
+        let mut world = World::new(policy);
         for (name, count) in NODES {
             let mut devices: Vec<_> =
                 (0..count).map(|index| world::device(name, index, 24 << 30, 4, "SIM")).collect();
@@ -468,8 +472,9 @@ proptest! {
     fn the_scheduler_agrees_with_a_naive_model_through_crashes_and_restarts(
         ops in prop::collection::vec(op(), 1..100),
         batch_events_max in batch_events_max(),
+        victims in victims(),
     ) {
-        let mut life = Life::new(batch_events_max);
+        let mut life = Life::new(policy(batch_events_max, victims));
         for op in &ops {
             life.act(op);
         }

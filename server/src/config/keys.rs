@@ -101,6 +101,9 @@ pub(super) static ALL: &[Key] = &[
     key!("leases.checkpoint", "How often the time is made durable while leases live: what a crash may add to a maximum lifetime.",
         Span { min: Span::from_secs(1), max: Span::from_secs(60), }, policy.checkpoint),
 
+    key!("preemption.victims", "Who goes first of those that may be preempted, borrowers and low priorities before others in any case.",
+        Victims {}, policy.victims),
+
     key!("placement.policy", "How devices are chosen among those that would do, where a request does not say.",
         Placement {}, policy.placement),
 

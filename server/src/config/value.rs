@@ -5,7 +5,11 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
-use gpulease_core::{policy::Owner, request::PlacementPolicy, time::Span};
+use gpulease_core::{
+    policy::{Owner, VictimRule},
+    request::PlacementPolicy,
+    time::Span,
+};
 
 use super::{Attribution, Config, DeviceDriver, LogFormat, owners};
 
@@ -70,6 +74,8 @@ pub(super) enum Kind {
     Format { at: fn(&mut Config) -> &mut LogFormat },
     /// A driver.
     Driver { at: fn(&mut Config) -> &mut DeviceDriver },
+    /// Who goes first.
+    Victims { at: fn(&mut Config) -> &mut VictimRule },
     /// How devices are chosen.
     Placement { at: fn(&mut Config) -> &mut PlacementPolicy },
     /// Whether memory is attributed.
@@ -113,6 +119,7 @@ impl Kind {
             Self::Level { at } => *at(config) = level(raw)?,
             Self::Format { at } => *at(config) = one_of(FORMATS, raw)?,
             Self::Driver { at } => *at(config) = one_of(DRIVERS, raw)?,
+            Self::Victims { at } => *at(config) = one_of(VICTIMS, raw)?,
             Self::Placement { at } => *at(config) = one_of(PLACEMENTS, raw)?,
             Self::Attribution { at } => *at(config) = one_of(ATTRIBUTIONS, raw)?,
         }
@@ -150,6 +157,7 @@ impl Kind {
             }
             Self::Format { .. } => "text or json".to_owned(),
             Self::Driver { .. } => "auto, nvml or none".to_owned(),
+            Self::Victims { .. } => VICTIMS.map(|(name, _)| name).join(", "),
             Self::Placement { .. } => PLACEMENTS.map(|(name, _)| name).join(", "),
             Self::Attribution { .. } => "auto, on or off".to_owned(),
         }
@@ -185,6 +193,7 @@ impl Kind {
             Self::Level { at } => quoted(at(config)),
             Self::Format { at } => quoted(word(FORMATS, *at(config))),
             Self::Driver { at } => quoted(word(DRIVERS, *at(config))),
+            Self::Victims { at } => quoted(at(config).name()),
             Self::Placement { at } => quoted(at(config).name()),
             Self::Attribution { at } => quoted(word(ATTRIBUTIONS, *at(config))),
         }
@@ -252,6 +261,11 @@ type Words<T> = &'static [(&'static str, T)];
 const FORMATS: Words<LogFormat> = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 const DRIVERS: Words<DeviceDriver> =
     &[("auto", DeviceDriver::Auto), ("nvml", DeviceDriver::Nvml), ("none", DeviceDriver::None)];
+const VICTIMS: &[(&str, VictimRule); 3] = &[
+    (VictimRule::LeastLost.name(), VictimRule::LeastLost),
+    (VictimRule::Fewest.name(), VictimRule::Fewest),
+    (VictimRule::Youngest.name(), VictimRule::Youngest),
+];
 const PLACEMENTS: &[(&str, PlacementPolicy); 6] = &[
     (PlacementPolicy::BestFit.name(), PlacementPolicy::BestFit),
     (PlacementPolicy::MostFreeMemory.name(), PlacementPolicy::MostFreeMemory),

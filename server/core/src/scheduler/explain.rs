@@ -7,7 +7,6 @@ use crate::{
     affinity::Near,
     id::{DeviceId, LeaseId},
     inventory::Device,
-    keeping,
     lease::{Lease, State as LeaseState},
     notice::Cause,
     order::Lane,
@@ -165,7 +164,7 @@ impl Scheduler {
         };
         let site = self.site();
         let preemptor = self.preemptor(&site, lane, &lease.request);
-        let latest = keeping::clear_at(&preemptor, &keep.devices);
+        let latest = preemptor.clear_at(&keep.devices);
         if latest == Time::NEVER {
             waiting.forecast_basis =
                 "a lease on the devices kept for it did not say how long it will hold".to_owned();

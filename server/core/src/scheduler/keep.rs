@@ -159,18 +159,20 @@ impl Scheduler {
             return self.drop_cause_of(key.lease, out);
         };
         let cause = Cause::Preemption(key.lease);
-        for id in self.noticed_for(cause).difference(&victims) {
+        for id in self.noticed_for(cause).difference(&victims.leases) {
             self.drop_cause_on(*id, cause, out);
         }
         if self.served_by_closing(&request, key) {
             return;
         }
-        for id in &victims {
-            if self.full(out) {
+        for id in &victims.leases {
+            let before = out.weight;
+            self.give_notice(*id, cause, out);
+            // Only behind a new notice, so that every portion comes nearer to the end.
+            if out.weight > before && self.full(out) {
                 self.soft.rest.serve = true;
                 return;
             }
-            self.give_notice(*id, cause, out);
         }
     }
 

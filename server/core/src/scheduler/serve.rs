@@ -38,6 +38,10 @@ impl Scheduler {
             if self.soft.queue.is_empty() {
                 return;
             }
+            if self.full(out) {
+                self.soft.rest.serve = true;
+                return;
+            }
             self.drop_blocked_keeps(out);
             match self.serve_in_order(out) {
                 Pass::Whole(firsts) => {
@@ -65,9 +69,6 @@ impl Scheduler {
             if bound.is_some_and(|bound| bound < key) {
                 break;
             }
-            if self.full(out) {
-                return Pass::Cut;
-            }
             let waiter = self.soft.queue.waiter(key.lease);
             let Some(lane) = waiter.and_then(|waiter| waiter.lane_at(key)).cloned() else {
                 // It was granted at its other place.
@@ -79,6 +80,10 @@ impl Scheduler {
                     return Pass::Again;
                 }
                 heads.extend(self.soft.queue.first_of_shape(shape).map(|next| (next, shape)));
+                // Only behind a grant, so that every portion comes nearer to the end.
+                if self.full(out) {
+                    return Pass::Cut;
+                }
             } else if !firsts.iter().any(|(_, other)| *other == lane) {
                 self.keep_for(key, &lane, out);
                 firsts.push((key, lane));

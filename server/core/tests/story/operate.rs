@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gpulease_core::{
     id::{LeaseId, NoticeId, Ticket},
     input::{Input, TargetName},
-    policy::Owner,
+    policy::{Owner, VictimRule},
     time::Span,
     view::{Explanation, Waiting},
 };
@@ -34,6 +34,11 @@ impl Story {
         }
         if let Some(max) = words.number("queued_max") {
             policy.queued_max = usize::try_from(max).expect("a small bound");
+        }
+        if let Some(rule) = words.value("victims") {
+            let rules = [VictimRule::LeastLost, VictimRule::Fewest, VictimRule::Youngest];
+            let named = rules.into_iter().find(|known| known.name() == rule);
+            policy.victims = named.expect("a rule for victims");
         }
         if words.has("grant_unmeasured") {
             policy.grant_unmeasured = true;

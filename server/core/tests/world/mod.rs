@@ -105,7 +105,11 @@ impl World {
     }
 
     fn finish_rest(&mut self, seen: &mut (Vec<Event>, Vec<Effect>)) {
-        while self.scheduler.has_rest() {
+        for portions in 0.. {
+            if !self.scheduler.has_rest() {
+                break;
+            }
+            assert!(portions < 1_000, "it never ends: {:?}", self.scheduler);
             self.portion(seen);
         }
     }

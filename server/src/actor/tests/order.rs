@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::*;
-use crate::actor::{ORDINARY_INPUTS_MAX, SubmitError, intake::QUERIES_MAX};
+use crate::{
+    actor::{ORDINARY_INPUTS_MAX, SubmitError, intake::QUERIES_MAX},
+    clock::Clock as _,
+};
 
 #[test]
 fn a_release_goes_before_the_acquires_of_others_and_after_those_of_its_own_session() {
