@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    changes::Changes,
     id::{DeviceId, LeaseId, Name, NodeId, Token},
     request::{Process, Share},
     time::Time,
@@ -314,6 +315,8 @@ pub struct Inventory {
     devices: Vec<Device>,
     node_names: BTreeMap<Name, NodeId>,
     device_uuids: BTreeMap<Name, DeviceId>,
+    #[serde(skip)]
+    changes: Changes,
 }
 
 /// The most nodes: a snapshot of them stays within some megabytes.
@@ -330,6 +333,7 @@ impl Inventory {
 
     /// The same, to change it.
     pub fn node_mut(&mut self, id: NodeId) -> Option<&mut Node> {
+        self.changes.touch(id);
         self.nodes.get_mut(id.0 as usize)
     }
 
@@ -341,7 +345,19 @@ impl Inventory {
 
     /// The same, to change it.
     pub fn device_mut(&mut self, id: DeviceId) -> Option<&mut Device> {
-        self.devices.get_mut(id.0 as usize)
+        let device = self.devices.get_mut(id.0 as usize)?;
+        self.changes.touch(device.node);
+        Some(device)
+    }
+
+    /// How often anything changed.
+    pub(crate) const fn changes(&self) -> u64 {
+        self.changes.all()
+    }
+
+    /// How often a node or one of its devices did.
+    pub(crate) fn changes_of(&self, node: NodeId) -> u64 {
+        self.changes.of(node)
     }
 
     /// The number of the node of this name.
@@ -382,10 +398,12 @@ impl Inventory {
     pub(crate) fn close_all(&mut self, until: Time) {
         self.nodes.iter_mut().for_each(|node| node.imported = true);
         self.devices.iter_mut().for_each(|device| device.closed_until = Some(until));
+        (0..self.nodes.len()).for_each(|index| self.changes.touch(NodeId(number(index))));
     }
 
     /// Adds a node under [`Self::next_node`].
     pub fn add_node(&mut self, facts: Arc<NodeFacts>, now: Time) {
+        self.changes.touch(self.next_node());
         self.node_names.insert(facts.name.clone(), self.next_node());
         self.nodes.push(Node {
             facts,
@@ -403,6 +421,7 @@ impl Inventory {
     pub fn rename_node(&mut self, id: NodeId, facts: Arc<NodeFacts>) -> bool {
         let free = !self.node_names.contains_key(&facts.name);
         let Some(node) = self.nodes.get_mut(id.0 as usize).filter(|_| free) else { return false };
+        self.changes.touch(id);
         self.node_names.remove(&node.facts.name);
         self.node_names.insert(facts.name.clone(), id);
         node.facts = facts;
@@ -416,6 +435,8 @@ impl Inventory {
             return false;
         }
         let from = std::mem::replace(&mut device.node, to);
+        self.changes.touch(from);
+        self.changes.touch(to);
         if let Some(node) = self.nodes.get_mut(from.0 as usize) {
             node.devices.retain(|other| *other != id);
         }
@@ -432,6 +453,7 @@ impl Inventory {
         let id = self.next_device();
         let Some(home) = self.nodes.get_mut(node.0 as usize) else { return false };
         home.devices.push(id);
+        self.changes.touch(node);
         self.device_uuids.insert(facts.uuid.clone(), id);
         self.devices.push(Device::new(facts, node));
         true

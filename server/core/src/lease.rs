@@ -28,7 +28,7 @@ use crate::{
     id::{DeviceId, LeaseId, Name, NoticeId, Revision, Token},
     notice::Notice,
     order::Class,
-    request::{Preemptible, Request},
+    request::{PlacementPolicy, Preemptible, Request},
     time::{Span, Time},
 };
 
@@ -58,8 +58,8 @@ pub enum Why {
     Preferred,
     /// No other set would have done.
     Only,
-    /// Least is left over of them (best fit).
-    BestFit,
+    /// Of those that would do, the policy chose them.
+    Policy(PlacementPolicy),
     /// They were kept for it.
     Kept,
     /// They were kept for it, and their holders gave them back on a notice.

@@ -15,6 +15,7 @@
 
 mod affinity;
 mod attribution;
+mod changes;
 mod deadline;
 pub mod event;
 pub mod id;
@@ -27,7 +28,7 @@ pub mod lease;
 pub mod notice;
 pub mod order;
 pub mod output;
-mod placement;
+pub mod placement;
 pub mod policy;
 mod preemption;
 mod queue;

@@ -154,6 +154,14 @@ impl Scheduler {
         &self.state
     }
 
+    /// Whether what placement remembers is what looking at everything anew gives. For tests: it costs the whole look.
+    ///
+    /// # Errors
+    /// What differs, in words.
+    pub fn verify_placement(&self) -> Result<(), String> {
+        self.soft.capacity.borrow_mut().verify(&self.site())
+    }
+
     /// The scheduler's own time: the shell's less the gaps of P4. All times in views are on it.
     #[must_use]
     pub fn own_time(&self, shell: Time) -> Time {
@@ -185,6 +193,7 @@ impl Scheduler {
             lingering: &self.soft.lingering,
             quiesced: &self.soft.quiesced,
             opening: None,
+            mix: self.state.mix(),
             policy: &self.policy,
             now: self.at.time,
         }

@@ -4,18 +4,21 @@
 //! no device is measured, no session is open and every waiter is expected back (P4, P11).
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use crate::{
     attribution::Measurement,
+    changes::Changes,
     deadline::Deadlines,
     id::{Caller, DeviceId, Holder, LeaseId, NodeId, Token},
     input::DeviceReport,
     inventory::ClosedUntil,
     lease::OpenCause,
     notice::{Cause, Target},
+    placement::Capacity,
     policy::Policy,
     queue::Queue,
     request::Process,
@@ -44,6 +47,8 @@ pub(crate) struct Soft {
     pub(crate) sessions: BTreeMap<Holder, Caller>,
     pub(crate) holders: BTreeMap<Caller, Holder>,
     pub(crate) measured: Measured,
+    /// What is free, looked at when a request is placed; a look changes nothing but what is remembered.
+    pub(crate) capacity: RefCell<Capacity>,
     /// What each closed part waits for.
     pub(crate) closing: BTreeMap<(DeviceId, LeaseId), Closing>,
     /// Processes of unclean ends that outlived the lock delay: while a pass shows them, no whole-device grants (P6).
@@ -187,6 +192,7 @@ impl Clock {
 pub(crate) struct Measured {
     devices: Vec<Option<Measurement>>,
     nodes: Vec<Option<Heard>>,
+    changes: Changes,
 }
 
 /// When a node was last heard of.
@@ -202,17 +208,41 @@ impl Measured {
         self.devices.get(id.0 as usize)?.as_ref()
     }
 
+    /// What is not measured but counts as much changed on a node: what lingers there, or whether it is quiesced.
+    pub(crate) fn touch(&mut self, node: NodeId) {
+        self.changes.touch(node);
+    }
+
+    /// How often anything was seen to be new.
+    pub(crate) const fn changes(&self) -> u64 {
+        self.changes.all()
+    }
+
+    /// The same of a node.
+    pub(crate) fn changes_of(&self, node: NodeId) -> u64 {
+        self.changes.of(node)
+    }
+
     /// Books a sample; answers whether anything but its time is new.
-    pub(crate) fn sample(&mut self, id: DeviceId, sample: Measurement, policy: &Policy) -> bool {
+    pub(crate) fn sample(
+        &mut self,
+        (node, id): (NodeId, DeviceId),
+        sample: Measurement,
+        policy: &Policy,
+    ) -> bool {
         let slot = grow(&mut self.devices, id.0 as usize);
         let fresh = |old: &Measurement| sample.at.since(old.at) <= policy.sample_age_max;
         let news = slot.as_ref().is_none_or(|old| !old.same(&sample) || !fresh(old));
         *slot = Some(sample);
+        if news {
+            self.changes.touch(node);
+        }
         news
     }
 
     /// The newest sample of a device, to explain it anew.
-    pub(crate) fn device_mut(&mut self, id: DeviceId) -> Option<&mut Measurement> {
+    pub(crate) fn device_mut(&mut self, node: NodeId, id: DeviceId) -> Option<&mut Measurement> {
+        self.changes.touch(node);
         self.devices.get_mut(id.0 as usize)?.as_mut()
     }
 
@@ -232,13 +262,18 @@ impl Measured {
     }
 
     /// Books that a node was heard of; answers when it was before.
-    pub(crate) fn heard(&mut self, id: NodeId, at: Time) -> Option<Time> {
+    pub(crate) fn heard(&mut self, id: NodeId, at: Time, policy: &Policy) -> Option<Time> {
         let heard = Heard { at, met: true };
-        grow(&mut self.nodes, id.0 as usize).replace(heard).map(|heard| heard.at)
+        let before = grow(&mut self.nodes, id.0 as usize).replace(heard).map(|heard| heard.at);
+        if before.is_none_or(|before| at.since(before) > policy.node_unreachable_after) {
+            self.changes.touch(id);
+        }
+        before
     }
 
     /// Books from when on a known node's silence counts.
     pub(crate) fn expect(&mut self, id: NodeId, at: Time) {
+        self.changes.touch(id);
         *grow(&mut self.nodes, id.0 as usize) = Some(Heard { at, met: false });
     }
 }

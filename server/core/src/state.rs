@@ -25,6 +25,7 @@ use crate::{
     inventory::Inventory,
     lease::{Lease, State as LeaseState},
     order::Lane,
+    placement::Mix,
     time::Time,
 };
 
@@ -147,6 +148,8 @@ pub struct State {
     pub(crate) services: BTreeMap<Name, Service>,
     pub(crate) keeps: BTreeMap<Lane, Keep>,
     pub(crate) tally: Tally,
+    /// The requests seen so far, for the placement of later ones.
+    pub(crate) mix: Mix,
     /// Records of ended leases, in order of end.
     pub(crate) recorded: VecDeque<LeaseId>,
     /// Ended leases whose request id is remembered, of all services, in order of end; some may be forgotten already.
@@ -212,6 +215,12 @@ impl State {
     #[must_use]
     pub const fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// The requests seen so far.
+    #[must_use]
+    pub const fn mix(&self) -> &Mix {
+        &self.mix
     }
 
     /// Services by name.

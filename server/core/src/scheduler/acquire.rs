@@ -190,6 +190,7 @@ impl Scheduler {
     ) {
         let token = Token(self.state.token().0.saturating_add(1));
         let resumed = self.state.lease(lease).is_some_and(|lease| lease.first_granted_at.is_some());
+        self.soft.capacity.get_mut().granted(self.state.inventory(), &devices);
         self.emit(Event::Granted { lease, token, devices, class, basis, resumed }, out);
         self.soft.adopted.remove(&lease);
         self.soft.served_by_notice.remove(&lease);

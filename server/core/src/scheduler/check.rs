@@ -146,7 +146,7 @@ impl Scheduler {
         let takers = if exact { Vec::new() } else { self.takers(device) };
         let before = self.soft.measured.device(device);
         let measured = Measurement::of(self.now(), report, before, &takers);
-        let news = self.soft.measured.sample(device, measured, &self.policy);
+        let news = self.soft.measured.sample((self.home(device), device), measured, &self.policy);
         if whole {
             self.forget_lingering(device);
             self.open_checked(device, check, out);
@@ -160,7 +160,8 @@ impl Scheduler {
             .is_none_or(|device| device.facts.answers_at_once);
         if !exact {
             let takers = self.takers(device);
-            if let Some(sample) = self.soft.measured.device_mut(device) {
+            let home = self.home(device);
+            if let Some(sample) = self.soft.measured.device_mut(home, device) {
                 sample.again(&takers);
             }
         }
@@ -190,7 +191,8 @@ impl Scheduler {
     pub(super) fn forget_seen(&mut self, id: DeviceId, share: Share) {
         let Some(device) = self.state.inventory().device(id) else { return };
         let size = size_bytes(share, device);
-        if let Some(sample) = self.soft.measured.device_mut(id) {
+        let home = self.home(id);
+        if let Some(sample) = self.soft.measured.device_mut(home, id) {
             sample.give_back(size);
         }
     }
@@ -269,6 +271,12 @@ impl Scheduler {
         }
     }
 
+    /// The node of a device; of an unknown one, none that there is.
+    fn home(&self, device: DeviceId) -> NodeId {
+        let inventory = self.state.inventory();
+        inventory.device(device).map_or(inventory.next_node(), |device| device.node)
+    }
+
     fn closing_on(&self, device: DeviceId) -> Vec<(LeaseId, Closing)> {
         let all = (device, LeaseId(0))..=(device, LeaseId(u64::MAX));
         self.soft.closing.range(all).map(|((_, lease), closing)| (*lease, *closing)).collect()
@@ -280,6 +288,8 @@ impl Scheduler {
             .is_none_or(|device| device.facts.answers_at_once);
         if let Some(process) = closed.process.filter(|_| !exact) {
             self.soft.lingering.entry(device).or_default().insert(process);
+            let home = self.home(device);
+            self.soft.measured.touch(home);
         }
     }
 
@@ -290,6 +300,8 @@ impl Scheduler {
         lingering.retain(|root| sample.used_by(*root).is_some_and(|bytes| bytes > 0));
         if lingering.is_empty() {
             self.soft.lingering.remove(&device);
+            let home = self.home(device);
+            self.soft.measured.touch(home);
             // Whoever waits for the whole device may get it, even if no figure of the device is new.
             self.soft.dirty = true;
         }

@@ -134,6 +134,7 @@ impl Scheduler {
             self.soft.quiesced.remove(&node)
         };
         if changed {
+            self.soft.measured.touch(node);
             out.effects.push(Effect::Quiesce { node: name.clone(), quiesced });
             self.soft.dirty = true;
         }

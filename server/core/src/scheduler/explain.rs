@@ -77,7 +77,8 @@ impl Scheduler {
                 return Some("kept for a request before it");
             }
             let node = site.inventory.node(device.node)?;
-            let fits = site.host_fits(device.node, node, &lease.request, &HostKept::new());
+            let fits =
+                site.host_fits(device.node, node, &lease.request.constraints, &HostKept::new());
             return (!fits).then_some("too little host CPU or memory is left");
         }
         let mut bare = device.clone();

@@ -131,6 +131,7 @@ impl Scheduler {
         self.soft.measured.forget(id);
         self.soft.dirty = true;
         if other_boot {
+            // The move itself made both nodes be looked at again.
             self.soft.lingering.remove(&id);
             self.open_all_parts(id, OpenCause::Moved, out);
         } else {

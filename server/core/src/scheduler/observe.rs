@@ -166,7 +166,7 @@ impl Scheduler {
     /// A node was heard of.
     fn hear(&mut self, node: NodeId, out: &mut Output) {
         let now = self.now();
-        let before = self.soft.measured.heard(node, now);
+        let before = self.soft.measured.heard(node, now, &self.policy);
         if before.is_none() {
             self.soft
                 .deadlines

@@ -1,16 +1,18 @@
 //! Serving the queue: grants in order, and devices kept for those whose turn it is but who do not fit (P10). What is
 //! kept, and whom it hits, is in `keep`.
 
+use std::collections::BTreeSet;
+
 use super::{Scheduler, reply};
 use crate::{
     affinity::Near,
-    id::{DeviceId, LeaseId},
+    id::{DeviceId, LeaseId, NodeId},
     inventory::Device,
     keeping,
     lease::{Basis, Why},
     order::{Class, Lane, OrderKey},
     output::{Answer, Output},
-    placement::{HostKept, Place, Site},
+    placement::{Apart, Demand, HostKept, Place, Search, Site},
     queue::Presence,
     request::Request,
 };
@@ -142,7 +144,7 @@ impl Scheduler {
         } else if place.fitting <= place.devices.len() {
             Why::Only
         } else {
-            Why::BestFit
+            Why::Policy(request.placement.unwrap_or(self.policy.placement))
         };
         Basis { fitting: u32::try_from(place.fitting).unwrap_or(u32::MAX), why }
     }
@@ -175,17 +177,30 @@ impl Scheduler {
         let mine = |id, device: &Device| mine(id) && near.allows(id, device);
         // A part of it that the lease itself left closed would be booked twice.
         let clean = |device: &Device| !device.closed.contains_key(&key.lease);
-        let host_kept = self.host_kept(key);
         let own = |device: &Device| device.kept_for.is_none_or(|lease| lease == key.lease);
-        let place = site.place(request, &host_kept, &|id, device| {
-            own(device) && mine(id, device) && clean(device)
-        });
-        if place.is_some() || !take_over || self.state.keeps().is_empty() {
-            return place;
+        let (host_kept, nodes) = (self.host_kept(key), self.nodes_with_keeps());
+        let resumed = self.state.lease(key.lease).is_some_and(|it| it.first_granted_at.is_some());
+        let everywhere = service.is_some() || near != Near::Anywhere || resumed;
+        let apart =
+            if everywhere || site.opening.is_some() { Apart::All } else { Apart::Nodes(&nodes) };
+        let place = |open: &dyn Fn(DeviceId, &Device) -> bool| {
+            let policy = request.placement.unwrap_or(self.policy.placement);
+            let demand = Demand::of(request);
+            let search = Search { demand, policy, host_kept: &host_kept, apart, open };
+            self.soft.capacity.borrow_mut().place(site, &search)
+        };
+        let free = place(&|id, device| own(device) && mine(id, device) && clean(device));
+        if free.is_some() || !take_over || nodes.is_empty() {
+            return free;
         }
-        site.place(request, &host_kept, &|id, device| {
-            self.may_take(device, key) && mine(id, device) && clean(device)
-        })
+        place(&|id, device| self.may_take(device, key) && mine(id, device) && clean(device))
+    }
+
+    /// The nodes with devices that are kept for somebody.
+    fn nodes_with_keeps(&self) -> BTreeSet<NodeId> {
+        let devices = self.state.keeps().values().flat_map(|keep| keep.devices.iter());
+        let node = |id: &DeviceId| Some(self.state.inventory().device(*id)?.node);
+        devices.filter_map(node).collect()
     }
 
     /// A device is kept for nobody, for this request, or for a later one.

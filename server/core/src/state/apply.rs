@@ -10,6 +10,7 @@ use crate::{
     lease::{Basis, DropCause, EndReason, FactKind, Lease, OpenCause, State as LeaseState},
     notice::Target,
     order::{Class, Lane},
+    placement::Demand,
     request::{Preemptible, Request},
     time::Time,
 };
@@ -144,6 +145,7 @@ impl State {
             service.names.insert(name.clone(), id);
         }
         service.requests.insert(request.request_id.clone(), id);
+        self.mix.learn(Demand::of(request));
         self.tally.moved(None, LeaseState::Queued);
         self.leases.insert(id, Lease::new(id, request.clone(), at));
         Ok(())

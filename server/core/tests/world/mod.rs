@@ -133,6 +133,11 @@ impl World {
         if let Err(violation) = invariant::check(self.scheduler.state()) {
             panic!("at {}: {violation}", self.now);
         }
+        // A look at everything takes as long as all other checks together: now and then is enough.
+        let look = self.journal.len().is_multiple_of(4);
+        if look && let Err(difference) = self.scheduler.verify_placement() {
+            panic!("at {}: placement remembers what is not so: {difference}", self.now);
+        }
         self.reminders_go_with_what_they_are_for();
         for effect in &out.effects {
             if let Effect::Check { node, device, number } = effect {

@@ -2,6 +2,7 @@
 
 use gpulease_core::{
     lease::{Basis, Why},
+    request::PlacementPolicy,
     view::{Blocking, Explanation, ProcessView, Waiting},
 };
 use gpulease_proto::v1;
@@ -58,14 +59,28 @@ fn blocking(view: &Blocking) -> v1::BlockingLease {
 
 fn granted(basis: Basis) -> v1::GrantExplanation {
     let reason = match basis.why {
+        Why::Policy(policy) => policy_reason(policy),
         Why::Preferred => "the device that its holder prefers had room",
         Why::Only => "no other devices would have done",
-        Why::BestFit => "least is left over of them: best fit",
         Why::Kept => "they were kept for it while it waited",
         Why::Preempted => "they were kept for it, and their holders gave them back on a notice",
         Why::Owned => "its service owns them",
     };
     v1::GrantExplanation { devices_fitting: basis.fitting, reason: reason.to_owned() }
+}
+
+/// Why a policy chose these of those that would have done.
+const fn policy_reason(policy: PlacementPolicy) -> &'static str {
+    match policy {
+        PlacementPolicy::BestFit => "least is left over of their node: best-fit",
+        PlacementPolicy::MostFreeMemory => "they have the most free memory: most-free-memory",
+        PlacementPolicy::LeastLoaded => "the smallest share of them is in use: least-loaded",
+        PlacementPolicy::RoundRobin => "they come next after those granted last: round-robin",
+        PlacementPolicy::Fragmentation => {
+            "what is left stays most useful for the requests seen so far: fragmentation"
+        }
+        PlacementPolicy::Pack => "they are in use most already: pack",
+    }
 }
 
 /// A process that uses a device. Names of users are looked up by the caller.
