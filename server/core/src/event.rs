@@ -14,7 +14,7 @@ use crate::{
     notice::{Cause, Target},
     order::{Class, Lane},
     request::Request,
-    time::Time,
+    time::{Span, Time},
 };
 
 /// When and in which batch an event stands.
@@ -223,6 +223,11 @@ pub enum Event {
     },
     /// Nothing but the time of the batch (P5).
     Checkpoint,
+    /// The use of services halves in another time from now on (P10).
+    HalfLifeChanged {
+        /// In how long.
+        half_life: Span,
+    },
     /// The journal was imported or repaired, so that leases may live which it does not know (P2).
     Imported {
         /// The newest token from now on, by at least [`TOKEN_JUMP`](crate::import::TOKEN_JUMP) above the one before.

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     event::Event,
-    id::{DeviceId, LeaseId, Token},
+    fairness::entry_charge,
+    id::{DeviceId, LeaseId, Name, Token},
     inventory::{Device, Node, Sums},
     lease::{Lease, State as LeaseState},
     order::Lane,
     request::{Preemptible, Share},
-    state::{State, Tally},
+    state::{Held, State, Tally},
 };
 
 /// What does not hold, in words.
@@ -33,6 +34,7 @@ pub fn check(state: &State) -> Result<(), Violation> {
     tokens_are_unique_and_below_the_newest(state)?;
     names_are_unique_among_holders(state)?;
     request_ids_name_their_leases(state)?;
+    services_count_what_their_leases_hold(state)?;
     keeps_are_one_per_priority_and_disjoint(state)?;
     the_tally_counts_the_leases(state)?;
     states_and_times_agree(state)
@@ -322,6 +324,33 @@ fn request_ids_name_their_leases(state: &State) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+fn services_count_what_their_leases_hold(state: &State) -> Result<(), Violation> {
+    let mut counted: BTreeMap<&Name, (Held, u64, u128)> = BTreeMap::new();
+    for lease in state.leases().values() {
+        let (held, bytes, entry) = counted.entry(&lease.request.holder.service).or_default();
+        if lease.state == LeaseState::Queued {
+            held.queued = held.queued.saturating_add(1);
+        }
+        if !lease.state.holds() {
+            continue;
+        }
+        held.leases = held.leases.saturating_add(1);
+        held.devices = held.devices.saturating_add(lease.devices.len() as u64);
+        *bytes = bytes.saturating_add(lease.counted_bytes);
+        let expected = lease.request.expected_duration;
+        *entry = entry.saturating_add(entry_charge(lease.counted_bytes, expected));
+    }
+    for (name, service) in state.services() {
+        let expected = counted.remove(name).unwrap_or_default();
+        let said = (service.held, service.usage.held_bytes(), service.usage.deposits());
+        if said != expected {
+            return Err(format!("service {name} counts {said:?}, its leases {expected:?}"));
+        }
+    }
+    let unknown = counted.into_iter().find(|(_, counted)| *counted != <_>::default());
+    unknown.map_or(Ok(()), |(name, _)| Err(format!("service {name} holds and is unknown")))
 }
 
 fn keeps_are_one_per_priority_and_disjoint(state: &State) -> Result<(), Violation> {

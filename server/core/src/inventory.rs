@@ -73,6 +73,20 @@ impl DeviceFacts {
         let usable = self.memory_total_bytes.saturating_sub(self.memory_driver_bytes);
         self.memory_limit_bytes.map_or(usable, |limit| limit.min(usable))
     }
+
+    /// What a lease with this share of it counts in its service's use and quota, in bytes: all of it, or its bytes, or its
+    /// slots' share of all if that is more.
+    #[must_use]
+    pub fn counted_bytes(&self, share: Share) -> u64 {
+        let ceiling = self.memory_ceiling_bytes();
+        match share {
+            Share::Exclusive => ceiling,
+            Share::Part { .. } => {
+                let slots = part_of(ceiling, u64::from(share.slots()), u64::from(self.slots));
+                slots.max(share.memory_bytes())
+            }
+        }
+    }
 }
 
 /// A node and what is held of its host.

@@ -224,6 +224,8 @@ pub struct Lease {
     pub token: Token,
     /// What it holds, in order of number; kept after the end, for the record.
     pub devices: Box<[DeviceId]>,
+    /// What it counts of its service's use while it holds them, in bytes, all devices together.
+    pub counted_bytes: u64,
     /// When it was asked for.
     pub requested_at: Time,
     /// When it was first granted: its lifetime counts from here.
@@ -274,6 +276,7 @@ impl Lease {
             state: State::Queued,
             token: Token(0),
             devices: Box::default(),
+            counted_bytes: 0,
             requested_at: at.time,
             first_granted_at: None,
             granted_at: None,

@@ -18,6 +18,7 @@ mod attribution;
 mod changes;
 mod deadline;
 pub mod event;
+pub mod fairness;
 pub mod id;
 pub mod import;
 pub mod input;

@@ -1,12 +1,16 @@
-//! The order (P10): classes, lanes, and the place of a waiter.
+//! The order (P10): classes, lanes, and the place of a waiter. Every rule is one part of its key, from first to last:
 //!
-//! | class | who |
+//! | part | rule |
 //! |---|---|
-//! | OWNER | a request for devices that its service owns, on those devices |
-//! | aged | whoever waited long enough: one class for every `aging_step` of waiting, up to here |
-//! | IMMEDIATE, NORMAL, BACKGROUND | by priority |
+//! | class OWNER | a request for devices that its service owns, on those devices |
+//! | class by age | IMMEDIATE, NORMAL, BACKGROUND by priority, raised by one for every `aging_step` of waiting, to just above IMMEDIATE |
+//! | new | resumed leases go before new ones |
+//! | share | the service that used less of late, by its weight, goes first (`fairness`) |
+//! | lease | arrival: numbers are given out in that order |
 //!
-//! Within a class resumed leases go before new ones, and then arrival decides.
+//! All but the share is fixed while a request waits, aging aside: that is its [`Rank`], and within one service the order
+//! goes by it alone. Shares change with every grant, and with time; so nothing is stored by them, and an [`OrderKey`] is
+//! made of a rank and the share of the moment.
 
 use std::cmp::Reverse;
 
@@ -74,12 +78,26 @@ impl Lane {
     }
 }
 
-/// A place in the order: the smallest is served first. Later issues put fair shares between.
+/// A place among the waiters of one service: the smallest is served first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct OrderKey {
+pub(crate) struct Rank {
+    pub(crate) group: Group,
+    /// Arrival.
+    pub(crate) lease: LeaseId,
+}
+
+/// What goes before the share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Group {
     class: Reverse<Class>,
     new: bool,
-    /// Arrival: numbers are given out in that order.
+}
+
+/// A place among all waiters, at one moment: the smallest is served first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct OrderKey {
+    pub(crate) group: Group,
+    pub(crate) share: u128,
     pub(crate) lease: LeaseId,
 }
 
@@ -94,24 +112,78 @@ pub(crate) struct Standing {
     pub(crate) since: Time,
 }
 
-impl OrderKey {
+impl Rank {
     /// The place by priority and waiting.
     pub(crate) fn new(standing: Standing, now: Time, step: Span) -> Self {
         let class = Class::aged(standing.priority, now.since(standing.since), step);
-        Self { class: Reverse(class), new: !standing.resumed, lease: standing.lease }
+        let group = Group { class: Reverse(class), new: !standing.resumed };
+        Self { group, lease: standing.lease }
     }
 
     /// The place of the same request for devices that its service owns.
     pub(crate) const fn as_owner(self) -> Self {
-        Self { class: Reverse(Class::Owner), ..self }
+        Self { group: Group { class: Reverse(Class::Owner), ..self.group }, ..self }
     }
 
-    pub(crate) const fn class(self) -> Class {
-        self.class.0
+    /// The place among all, while its service has this share.
+    pub(crate) const fn at(self, share: u128) -> OrderKey {
+        OrderKey { group: self.group, share, lease: self.lease }
     }
 
     /// Whether more waiting raises it further.
     pub(crate) fn ages(self) -> bool {
-        self.class.0 < Class::Aged
+        self.group.class.0 < Class::Aged
+    }
+}
+
+impl OrderKey {
+    /// The place among the waiters of its service.
+    pub(crate) const fn rank(self) -> Rank {
+        Rank { group: self.group, lease: self.lease }
+    }
+
+    pub(crate) const fn class(self) -> Class {
+        self.group.class.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(
+        priority: Priority,
+        resumed: bool,
+        waited_minutes: u64,
+        share: u128,
+        lease: u64,
+    ) -> OrderKey {
+        let now = Time::ZERO.after(Span::from_minutes(1_000));
+        let since = now.before(Span::from_minutes(waited_minutes));
+        let standing = Standing { lease: LeaseId(lease), priority, resumed, since };
+        Rank::new(standing, now, Span::from_minutes(10)).at(share)
+    }
+
+    #[test]
+    fn each_part_of_the_key_goes_before_those_behind_it() {
+        use Priority::{Background, Immediate, Normal};
+        let order = [
+            key(Background, false, 0, 9, 9).rank().as_owner().at(9),
+            // Aging goes up to just above IMMEDIATE, and no further.
+            key(Background, false, 30, 0, 7),
+            key(Immediate, false, 10, 1, 6),
+            key(Background, false, 500, 2, 5),
+            key(Immediate, true, 0, 9, 8),
+            key(Immediate, false, 9, 0, 1),
+            key(Normal, false, 10, 8, 2),
+            // Who was resumed goes before a smaller share, and a smaller share before who came first.
+            key(Normal, true, 0, 7, 4),
+            key(Normal, false, 0, 1, 20),
+            key(Normal, false, 0, 1, 21),
+            key(Normal, false, 0, 2, 3),
+            key(Background, true, 0, 0, 1),
+            key(Background, false, 9, 0, 2),
+        ];
+        assert!(order.is_sorted_by(|earlier, later| earlier < later), "{order:#?}");
     }
 }

@@ -179,6 +179,8 @@ pub enum Rejection {
         /// The bound.
         max: usize,
     },
+    /// The service is at one of its quotas, or the request alone is above it.
+    QuotaReached(Box<QuotaReached>),
     /// The token is not that of the newest grant.
     StaleToken {
         /// Which lease.
@@ -261,8 +263,77 @@ pub enum Rejection {
     },
     /// The session was replaced, so that what it asked is not done (P22).
     SessionReplaced,
-    /// A field is out of bounds; only the edge makes this one.
+    /// A field is out of bounds, of everybody or of the service.
     InvalidField(InvalidField),
+}
+
+/// What a quota of a service bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Quota {
+    /// Leases that hold devices.
+    Leases,
+    /// Their devices.
+    Devices,
+    /// The bytes that they count.
+    Memory,
+    /// Requests that wait.
+    Waiting,
+}
+
+impl Quota {
+    /// What is counted, in words.
+    #[must_use]
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Leases => "leases",
+            Self::Devices => "devices",
+            Self::Memory => "bytes",
+            Self::Waiting => "waiting requests",
+        }
+    }
+}
+
+/// A quota, and what is used of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuotaReached {
+    /// Whose.
+    pub service: Name,
+    /// Of what.
+    pub quota: Quota,
+    /// The bound.
+    pub limit: u64,
+    /// In use, with what is kept for requests of the service that stand before it.
+    pub in_use: u64,
+    /// What is wanted on top.
+    pub wanted: u64,
+    /// It is not this request that the quota holds back, but one of the service that stands before it.
+    pub others_first: bool,
+}
+
+impl QuotaReached {
+    /// The request alone is above the quota: waiting does not help.
+    #[must_use]
+    pub const fn never(&self) -> bool {
+        self.wanted > self.limit
+    }
+}
+
+impl fmt::Display for QuotaReached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, quota, limit, in_use, wanted, others_first } = self;
+        let noun = quota.noun();
+        if self.never() {
+            return write!(
+                f,
+                "{wanted} {noun} are above the quota of service {service} of {limit}"
+            );
+        }
+        write!(
+            f,
+            "service {service} is at its quota ({noun} {in_use} of {limit}, {wanted} wanted"
+        )?;
+        f.write_str(if *others_first { " by a request before it)" } else { ")" })
+    }
 }
 
 /// Which constraint excludes how many devices.

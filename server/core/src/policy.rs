@@ -2,7 +2,10 @@
 //!
 //! Applying events never reads them, so that a journal replays the same under other settings.
 
+use std::collections::BTreeMap;
+
 use crate::{
+    fairness::HALF_LIFE_DEFAULT,
     id::Name,
     inventory::{DeviceFacts, NodeFacts},
     request::PlacementPolicy,
@@ -28,6 +31,14 @@ pub struct Policy {
     pub placement: PlacementPolicy,
     /// Who owns which devices; the first that matches a device owns it.
     pub owners: Vec<Owner>,
+    /// Weights and quotas of services, by name.
+    pub services: BTreeMap<Name, ServicePolicy>,
+    /// Those of every service that is not named.
+    pub services_default: ServicePolicy,
+    /// Whether shares count in the order; without, arrival alone decides within a class (P10).
+    pub fairness: bool,
+    /// In how long the use of a service halves in its share (P10).
+    pub half_life: Span,
     /// How long devices are kept for a request with no forecast end, and then not (P10).
     pub keep_max: Span,
     /// Waiting so long raises the order by one class (P10).
@@ -99,6 +110,45 @@ pub struct Owner {
     pub nodes: Vec<Name>,
 }
 
+/// What a service may have, and what its use weighs. The default: a weight of 1, and no bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePolicy {
+    /// With twice the weight it gets twice as much before its turn is over: 1 to [`WEIGHT_MAX`].
+    pub weight: u32,
+    /// The most leases that hold devices at once.
+    pub leases_max: Option<u64>,
+    /// The most devices they hold; one that two of them share counts twice.
+    pub devices_max: Option<u64>,
+    /// The most bytes of device memory they count, all devices together.
+    pub memory_max_bytes: Option<u64>,
+    /// The most requests that wait at once.
+    pub waiting_max: Option<u64>,
+    /// The least that a lease counts of each of its devices, in bytes.
+    pub lease_memory_min_bytes: Option<u64>,
+    /// The most that a lease counts of each of its devices, in bytes.
+    pub lease_memory_max_bytes: Option<u64>,
+    /// Preferred by requests that name none, by UUID.
+    pub preferred_device: Option<Name>,
+}
+
+/// The largest weight of a service: shares stay a thousandth as fine as use, which is far finer than any grant.
+pub const WEIGHT_MAX: u32 = 1_000;
+
+impl Default for ServicePolicy {
+    fn default() -> Self {
+        Self {
+            weight: 1,
+            leases_max: None,
+            devices_max: None,
+            memory_max_bytes: None,
+            waiting_max: None,
+            lease_memory_min_bytes: None,
+            lease_memory_max_bytes: None,
+            preferred_device: None,
+        }
+    }
+}
+
 impl Owner {
     fn owns(&self, device: &DeviceFacts, node: &NodeFacts) -> bool {
         let is_model = |model: &Name| model.as_str().eq_ignore_ascii_case(device.model.as_str());
@@ -109,6 +159,12 @@ impl Owner {
 }
 
 impl Policy {
+    /// What a service may have.
+    #[must_use]
+    pub fn service(&self, service: &Name) -> &ServicePolicy {
+        self.services.get(service).unwrap_or(&self.services_default)
+    }
+
     /// The service that owns a device.
     #[must_use]
     pub fn owner_of(&self, device: &DeviceFacts, node: &NodeFacts) -> Option<&Name> {
@@ -127,6 +183,10 @@ impl Default for Policy {
             victims: VictimRule::default(),
             placement: PlacementPolicy::default(),
             owners: Vec::new(),
+            services: BTreeMap::new(),
+            services_default: ServicePolicy::default(),
+            fairness: true,
+            half_life: HALF_LIFE_DEFAULT,
             keep_max: Span::from_minutes(10),
             aging_step: Span::from_minutes(10),
             exclusive_foreign_max_bytes: 1 << 30,

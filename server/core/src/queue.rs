@@ -3,15 +3,22 @@
 //! It is soft state: which leases are QUEUED or PAUSED is in the state, and their order follows from their requests
 //! and the time. Only waiters whose callers are present stand in it; those that a restart may still bring back are
 //! `expected`, and nothing later in the order is granted before them (P4).
+//! Within a service the order is fixed by the ranks of its waiters; between services it goes by the shares of the moment
+//! (`fairness`). So each service has its waiters in order here, and whoever asks for a place among all brings the shares
+//! along: a grant, which changes the share of its service, moves no waiter.
 //! A request for devices that its service owns stands in the order twice: as OWNER for those, and by its priority.
 //! Waiters that ask for the very same thing in the same lane form a shape: when the first of a shape does not fit, none
 //! of it does, so that a pass looks at one of each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+};
 
 use crate::{
-    id::{Caller, LeaseId, Ticket},
-    order::{Class, Lane, OrderKey},
+    fairness::Shares,
+    id::{Caller, LeaseId, Name, Ticket},
+    order::{Group, Lane, OrderKey, Rank},
     request::{Ask, Constraints, Request},
     time::Time,
 };
@@ -66,8 +73,9 @@ impl Presence {
 /// A waiter.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiter {
+    pub(crate) service: Name,
     /// Its place by priority.
-    pub(crate) key: OrderKey,
+    pub(crate) rank: Rank,
     pub(crate) presence: Presence,
     /// When its wait is over.
     pub(crate) waits_until: Time,
@@ -84,8 +92,8 @@ impl Waiter {
     }
 
     /// Its first place: as an owner, where it stands as one.
-    pub(crate) fn first_key(&self) -> OrderKey {
-        if self.stand_as_owner.is_some() { self.key.as_owner() } else { self.key }
+    pub(crate) fn first_rank(&self) -> Rank {
+        if self.stand_as_owner.is_some() { self.rank.as_owner() } else { self.rank }
     }
 
     /// The lane in which it stands as an owner too.
@@ -93,22 +101,22 @@ impl Waiter {
         self.stand_as_owner.as_ref().map(|(lane, _)| lane)
     }
 
-    /// The lane in which it stands at this place in the order; `None`: it does not stand there.
-    pub(crate) fn lane_at(&self, key: OrderKey) -> Option<&Lane> {
-        self.stands().find(|(at, _, _)| *at == key).map(|(_, lane, _)| lane)
+    /// The lane in which it stands at this place; `None`: it does not stand there.
+    pub(crate) fn lane_at(&self, rank: Rank) -> Option<&Lane> {
+        self.stands().find(|(at, _, _)| *at == rank).map(|(_, lane, _)| lane)
     }
 
-    fn stands(&self) -> impl Iterator<Item = (OrderKey, &Lane, usize)> {
+    fn stands(&self) -> impl Iterator<Item = (Rank, &Lane, usize)> {
         let owner = self.stand_as_owner.iter();
-        let owner = owner.map(|(lane, shape)| (self.key.as_owner(), lane, *shape));
-        owner.chain([(self.key, &self.stand.0, self.stand.1)])
+        let owner = owner.map(|(lane, shape)| (self.rank.as_owner(), lane, *shape));
+        owner.chain([(self.rank, &self.stand.0, self.stand.1)])
     }
 }
 
 /// A waiter to be added.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewWaiter {
-    pub(crate) key: OrderKey,
+    pub(crate) rank: Rank,
     pub(crate) presence: Presence,
     pub(crate) waits_until: Time,
     /// Its service owns devices enough for it.
@@ -119,19 +127,89 @@ pub(crate) struct NewWaiter {
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     waiters: BTreeMap<LeaseId, Waiter>,
-    /// Present and expected ones.
-    order: BTreeSet<OrderKey>,
-    expected: BTreeSet<OrderKey>,
-    /// Present ones.
-    by_lane: BTreeMap<Lane, BTreeSet<OrderKey>>,
-    by_shape: BTreeMap<usize, BTreeSet<OrderKey>>,
+    /// Those of each service that has any in the order.
+    services: BTreeMap<Name, Line>,
     by_caller: BTreeMap<Caller, BTreeSet<LeaseId>>,
     shapes: BTreeMap<Shape, (usize, usize)>,
     shape_next: usize,
 }
 
-/// Positions are counted up to this, and said to be this beyond: the welcome of a holder with 10,000 waiters stays at ten
-/// million steps.
+/// The waiters of one service.
+#[derive(Debug, Default)]
+struct Line {
+    /// Present and expected ones, each at its first place, by what goes before the share.
+    order: BTreeMap<Group, BTreeSet<LeaseId>>,
+    expected: BTreeSet<Rank>,
+    /// Present ones.
+    by_lane: BTreeMap<Lane, BTreeSet<Rank>>,
+    by_shape: BTreeMap<usize, BTreeSet<Rank>>,
+}
+
+/// Who is to be tried in a pass over the order: the first of each shape of each service.
+///
+/// Within a service the order is fixed, so that a grant moves one entry: the place of its service. What a service asks
+/// for is looked up when its turn comes, for mostly it never does.
+#[derive(Debug, Default)]
+pub(crate) struct Heads {
+    order: BinaryHeap<Reverse<(OrderKey, Name)>>,
+    begun: BTreeMap<Name, BTreeSet<(Rank, usize)>>,
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) key: OrderKey,
+    pub(crate) service: Name,
+    pub(crate) shape: usize,
+}
+
+impl Heads {
+    /// The next in the order; its service then waits for [`Self::go_on`].
+    pub(crate) fn pop(&mut self, queue: &Queue) -> Option<Head> {
+        let Reverse((key, service)) = self.order.pop()?;
+        let begun = self.begun.entry(service.clone()).or_insert_with(|| queue.heads_of(&service));
+        let (_, shape) = begun.pop_first()?;
+        Some(Head { key, service, shape })
+    }
+
+    /// Takes a service up again, which may have another share now, with the next of the shape that was tried, if any.
+    pub(crate) fn go_on(&mut self, head: &Head, next: Option<Rank>, share: u128) {
+        let Some(heads) = self.begun.get_mut(&head.service) else { return };
+        heads.extend(next.map(|rank| (rank, head.shape)));
+        if let Some((rank, _)) = heads.first() {
+            self.order.push(Reverse((rank.at(share), head.service.clone())));
+        }
+    }
+}
+
+/// Who stands before whom, at one moment: the waiters of each service with its share, looked up once.
+#[derive(Debug)]
+pub(crate) struct Places<'a>(Vec<(u128, &'a Line)>);
+
+impl Places<'_> {
+    /// How many stand before this place. Who stands in the order twice counts once, at the first place.
+    ///
+    /// Of a service with a smaller share all who stand in the same group do, of one with a larger share none; only where
+    /// shares are equal, as within one service, have they to be counted: up to [`POSITION_MAX`], unless it is the last.
+    pub(crate) fn before(&self, key: OrderKey) -> usize {
+        let of_group = |share: u128, group: Group, leases: &BTreeSet<LeaseId>| match (
+            group.cmp(&key.group),
+            share.cmp(&key.share),
+        ) {
+            (Ordering::Less, _) | (Ordering::Equal, Ordering::Less) => leases.len(),
+            (Ordering::Equal, Ordering::Equal) => counted_before(leases, key.lease),
+            _ => 0,
+        };
+        let of_line = |(share, line): &(u128, &Line)| {
+            let groups = line.order.range(..=key.group);
+            groups.map(|(group, leases)| of_group(*share, *group, leases)).sum::<usize>()
+        };
+        self.0.iter().map(of_line).fold(0, usize::saturating_add)
+    }
+}
+
+/// Where waiters have to be counted one by one, positions are counted up to this, and said to be this beyond: the welcome
+/// of a holder with 10,000 waiters stays at ten million steps.
 const POSITION_MAX: usize = 1_000;
 
 impl Queue {
@@ -143,10 +221,11 @@ impl Queue {
             let lane = Lane::Owner(request.holder.service.clone());
             (lane.clone(), self.shape(Shape::of(request, lane)))
         });
-        let NewWaiter { key, presence, waits_until, .. } = new;
-        let waiter = Waiter { key, presence, waits_until, stand, stand_as_owner };
+        let NewWaiter { rank, presence, waits_until, .. } = new;
+        let service = request.holder.service.clone();
+        let waiter = Waiter { service, rank, presence, waits_until, stand, stand_as_owner };
         self.list(&waiter);
-        self.waiters.insert(key.lease, waiter);
+        self.waiters.insert(rank.lease, waiter);
     }
 
     fn shape(&mut self, shape: Shape) -> usize {
@@ -188,29 +267,36 @@ impl Queue {
         if !expected && !waiter.presence.there() {
             return;
         }
-        for (key, lane, shape) in waiter.stands() {
-            self.order.insert(key);
+        let line = self.services.entry(waiter.service.clone()).or_default();
+        let first = waiter.first_rank();
+        line.order.entry(first.group).or_default().insert(first.lease);
+        for (rank, lane, shape) in waiter.stands() {
             if expected {
-                self.expected.insert(key);
+                line.expected.insert(rank);
             } else {
-                self.by_lane.entry(lane.clone()).or_default().insert(key);
-                self.by_shape.entry(shape).or_default().insert(key);
+                line.by_lane.entry(lane.clone()).or_default().insert(rank);
+                line.by_shape.entry(shape).or_default().insert(rank);
             }
         }
         if let Presence::Present { caller, .. } = waiter.presence {
-            self.by_caller.entry(caller).or_default().insert(waiter.key.lease);
+            self.by_caller.entry(caller).or_default().insert(waiter.rank.lease);
         }
     }
 
     fn unlist(&mut self, waiter: &Waiter) {
-        for (key, lane, shape) in waiter.stands() {
-            self.order.remove(&key);
-            self.expected.remove(&key);
-            take(&mut self.by_lane, lane, &key);
-            take(&mut self.by_shape, &shape, &key);
+        let Some(line) = self.services.get_mut(&waiter.service) else { return };
+        let first = waiter.first_rank();
+        take(&mut line.order, &first.group, &first.lease);
+        for (rank, lane, shape) in waiter.stands() {
+            line.expected.remove(&rank);
+            take(&mut line.by_lane, lane, &rank);
+            take(&mut line.by_shape, &shape, &rank);
+        }
+        if line.order.is_empty() {
+            self.services.remove(&waiter.service);
         }
         if let Presence::Present { caller, .. } = waiter.presence {
-            take(&mut self.by_caller, &caller, &waiter.key.lease);
+            take(&mut self.by_caller, &caller, &waiter.rank.lease);
         }
     }
 
@@ -219,7 +305,7 @@ impl Queue {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.services.is_empty()
     }
 
     /// The waiters that a caller waits for.
@@ -232,51 +318,86 @@ impl Queue {
         self.waiters.keys().copied()
     }
 
-    /// Nothing at or behind this place is granted: somebody expected stands there.
-    pub(crate) fn bound(&self) -> Option<OrderKey> {
-        self.expected.first().copied()
+    /// Whether somebody before this place of a service is expected back: nothing is granted at it.
+    ///
+    /// Who is expected stands there as if its service had used nothing: its place is kept for it, whatever else the
+    /// service is granted meanwhile.
+    pub(crate) fn awaits_before(&self, key: OrderKey, service: &Name) -> bool {
+        self.services.iter().any(|(other, line)| {
+            let first = line.expected.first();
+            first.is_some_and(
+                |rank| {
+                    if other == service { *rank < key.rank() } else { rank.at(0) < key }
+                },
+            )
+        })
     }
 
-    /// The first present waiter of a lane.
-    pub(crate) fn first_of(&self, lane: &Lane) -> Option<OrderKey> {
-        self.by_lane.get(lane)?.first().copied()
+    /// The first of each service among the present waiters of a lane.
+    pub(crate) fn firsts_of<'a>(
+        &'a self,
+        lane: &'a Lane,
+        shares: Shares<'a>,
+    ) -> impl Iterator<Item = OrderKey> {
+        let first = move |(service, line): (&Name, &Line)| {
+            Some(line.by_lane.get(lane)?.first()?.at(shares.of(service)))
+        };
+        self.services.iter().filter_map(first)
     }
 
     /// The first present waiter that stands in the order by its priority.
-    pub(crate) fn first_by_priority(&self) -> Option<OrderKey> {
-        let lanes = self.by_lane.iter().filter(|(lane, _)| !lane.is_owner());
-        lanes.filter_map(|(_, keys)| keys.first().copied()).min()
-    }
-
-    /// The first of each shape, with the shape.
-    pub(crate) fn shape_heads(&self) -> BTreeSet<(OrderKey, usize)> {
-        let first = |(shape, keys): (&usize, &BTreeSet<OrderKey>)| Some((*keys.first()?, *shape));
-        self.by_shape.iter().filter_map(first).collect()
-    }
-
-    /// The first of one shape.
-    pub(crate) fn first_of_shape(&self, shape: usize) -> Option<OrderKey> {
-        self.by_shape.get(&shape)?.first().copied()
-    }
-
-    /// How many stand before this one, counted up to [`POSITION_MAX`]. Who stands in the order twice counts once, at the
-    /// first place.
-    pub(crate) fn position(&self, key: OrderKey) -> usize {
-        if self.order.last() == Some(&key) {
-            return self.order.len().saturating_sub(self.owner_places()).saturating_sub(1);
-        }
-        let twice = |lease| self.waiters.get(&lease).is_some_and(|it| it.stand_as_owner.is_some());
-        let counts = |other: &&OrderKey| {
-            let first = other.class() == Class::Owner || !twice(other.lease);
-            first && other.lease != key.lease
+    pub(crate) fn first_by_priority(&self, shares: Shares<'_>) -> Option<OrderKey> {
+        let first = |(service, line): (&Name, &Line)| {
+            let lanes = line.by_lane.iter().filter(|(lane, _)| !lane.is_owner());
+            let rank = lanes.filter_map(|(_, ranks)| ranks.first().copied()).min()?;
+            Some(rank.at(shares.of(service)))
         };
-        self.order.range(..key).filter(counts).take(POSITION_MAX).count()
+        self.services.iter().filter_map(first).min()
     }
 
-    fn owner_places(&self) -> usize {
-        let present = self.by_lane.iter().filter(|(lane, _)| lane.is_owner());
-        let expected = self.expected.iter().take_while(|key| key.class() == Class::Owner).count();
-        present.map(|(_, keys)| keys.len()).fold(expected, usize::saturating_add)
+    /// The first of each shape of each service.
+    pub(crate) fn heads(&self, shares: Shares<'_>) -> Heads {
+        let first = |(service, line): (&Name, &Line)| {
+            let rank = line.by_lane.values().filter_map(BTreeSet::first).min()?;
+            Some(Reverse((rank.at(shares.of(service)), service.clone())))
+        };
+        Heads { order: self.services.iter().filter_map(first).collect(), begun: BTreeMap::new() }
+    }
+
+    fn heads_of(&self, service: &Name) -> BTreeSet<(Rank, usize)> {
+        let first = |(shape, ranks): (&usize, &BTreeSet<Rank>)| Some((*ranks.first()?, *shape));
+        let line = self.services.get(service).into_iter();
+        line.flat_map(|line| &line.by_shape).filter_map(first).collect()
+    }
+
+    /// How many shapes there are.
+    pub(crate) fn shapes(&self) -> usize {
+        self.shapes.len()
+    }
+
+    /// The first of one shape of a service.
+    pub(crate) fn first_of_shape(&self, service: &Name, shape: usize) -> Option<Rank> {
+        self.services.get(service)?.by_shape.get(&shape)?.first().copied()
+    }
+
+    /// The first of each shape of a service, in its order.
+    pub(crate) fn firsts_of_service(&self, service: &Name) -> BTreeSet<Rank> {
+        let line = self.services.get(service).into_iter();
+        line.flat_map(|line| line.by_shape.values()).filter_map(BTreeSet::first).copied().collect()
+    }
+
+    /// Who stands before whom now.
+    pub(crate) fn places(&self, shares: Shares<'_>) -> Places<'_> {
+        Places(self.services.iter().map(|(service, line)| (shares.of(service), line)).collect())
+    }
+}
+
+/// How many of these came before a lease.
+fn counted_before(leases: &BTreeSet<LeaseId>, lease: LeaseId) -> usize {
+    match leases.last() {
+        Some(last) if *last == lease => leases.len().saturating_sub(1),
+        Some(last) if *last < lease => leases.len(),
+        _ => leases.range(..lease).take(POSITION_MAX).count(),
     }
 }
 

@@ -315,6 +315,13 @@ impl Deref for Request {
 }
 
 impl Request {
+    /// The same request, with a device that it prefers.
+    pub(crate) fn preferring(&self, device: Name) -> Self {
+        let mut fields = self.0.clone();
+        fields.constraints.preferred_device = Some(device);
+        Self(fields)
+    }
+
     /// Whether both ask for the same, their waits aside (P16).
     #[must_use]
     pub fn same_body(&self, other: &Self) -> bool {

@@ -4,7 +4,7 @@
 //! fail: a refusal is an effect, and an event that does not fit the state is a defect that stops the process.
 //! The rules are beside this file: `acquire`, `hold` (renew, release, acknowledge, revoke), `notice` and `pause`,
 //! `reclaim` and `check` (what is closed, and what opens it), `serve` and `keep` (the queue, keeping, preemption),
-//! `drain` (cordons), `import` (devices that an import closed), `presence` (callers and sessions), `observe` and `moves`
+//! `quota`, `drain` (cordons), `import` (devices that an import closed), `presence` (callers and sessions), `observe` and `moves`
 //! (devices and nodes), `tick` (deadlines), `portions` (what is too much for one batch), `show` and `explain` (views).
 
 mod acquire;
@@ -20,6 +20,7 @@ mod observe;
 mod pause;
 mod portions;
 mod presence;
+mod quota;
 mod reclaim;
 mod recover;
 mod serve;
@@ -59,6 +60,10 @@ impl Scheduler {
 
     /// Takes one input. Its events are applied to the state already when this returns.
     pub fn step(&mut self, input: Input, out: &mut Output) {
+        let half_life = self.policy.half_life;
+        if self.state.half_life() != half_life {
+            self.emit(Event::HalfLifeChanged { half_life }, out);
+        }
         self.go_on(out);
         if let Some(ticket) = self.refused(&input) {
             reply(out, ticket, Err(Rejection::SessionReplaced));

@@ -2,12 +2,14 @@
 //!
 //! Promises: applying a batch reads the state, the batch and constants only, so that replay and live run agree;
 //! an event that does not fit the state is a [`Defect`], never a guess. What happens to leases is in
-//! `state/apply.rs` and `state/pauses.rs`, what is remembered of them afterwards in `state/records.rs`.
+//! `state/apply.rs` and `state/pauses.rs`, what is remembered of them afterwards in `state/records.rs`, and
+//! what their services used in `state/usage.rs`.
 
 mod apply;
 mod import;
 mod pauses;
 mod records;
+mod usage;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -21,12 +23,13 @@ pub use self::records::{
 };
 use crate::{
     event::{At, Batch, Event},
+    fairness::{HALF_LIFE_DEFAULT, Usage},
     id::{DeviceId, Holder, LeaseId, Name, NoticeId, Revision, Token},
     inventory::Inventory,
     lease::{Lease, State as LeaseState},
     order::Lane,
     placement::Mix,
-    time::Time,
+    time::{Span, Time},
 };
 
 /// The most services with something to remember: 65,536 × some 300 bytes are 20 MB.
@@ -56,6 +59,23 @@ pub struct Service {
     pub requests: BTreeMap<Name, LeaseId>,
     /// Ended leases whose request id is remembered, in order of end.
     pub remembered: VecDeque<LeaseId>,
+    /// What its leases hold, and how many wait.
+    pub held: Held,
+    /// What it has used of late.
+    pub usage: Usage,
+    /// Nothing is left of it but its use, which is as good as none then.
+    pub forgotten_at: Option<Time>,
+}
+
+/// What the leases of a service hold together; their bytes are in its use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Leases that are ACTIVE or PAUSING.
+    pub leases: u64,
+    /// Their devices; one that two of them share counts twice.
+    pub devices: u64,
+    /// Leases that are QUEUED.
+    pub queued: u64,
 }
 
 /// How many leases stand in each state.
@@ -146,6 +166,10 @@ pub struct State {
     pub(crate) inventory: Inventory,
     pub(crate) leases: BTreeMap<LeaseId, Lease>,
     pub(crate) services: BTreeMap<Name, Service>,
+    /// Services of which nothing is left but their use, in the order in which that is forgotten.
+    pub(crate) idle: BTreeSet<(Time, Name)>,
+    /// In how long use halves; `None`: as by default.
+    pub(crate) half_life: Option<Span>,
     pub(crate) keeps: BTreeMap<Lane, Keep>,
     pub(crate) tally: Tally,
     /// The requests seen so far, for the placement of later ones.
@@ -227,6 +251,18 @@ impl State {
     #[must_use]
     pub const fn services(&self) -> &BTreeMap<Name, Service> {
         &self.services
+    }
+
+    /// In how long the use of services halves.
+    #[must_use]
+    pub fn half_life(&self) -> Span {
+        self.half_life.unwrap_or(HALF_LIFE_DEFAULT)
+    }
+
+    /// Whether a service that is not known yet finds room, if need be in the place of one of which only its use is left.
+    #[must_use]
+    pub fn takes_services(&self) -> bool {
+        self.services.len() < SERVICES_MAX || !self.idle.is_empty()
     }
 
     /// The live leases of a holder.

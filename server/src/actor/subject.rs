@@ -105,7 +105,9 @@ impl Subject {
                 Target::Device(device) => Self::device(state, *device),
                 Target::Node(node) => Self::node(state, *node),
             },
-            Event::Checkpoint | Event::Imported { .. } => Self::Nobody,
+            Event::Checkpoint | Event::HalfLifeChanged { .. } | Event::Imported { .. } => {
+                Self::Nobody
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     event::Event,
     id::{Caller, DeviceId, LeaseId, Ticket, Token},
     lease::{Basis, State as LeaseState},
-    order::{Class, OrderKey, Standing},
+    order::{Class, OrderKey, Rank, Standing},
     output::{Answer, Effect, Output, Rejection},
     placement::Place,
     queue::{NewWaiter, Presence},
@@ -36,16 +36,22 @@ impl Scheduler {
         let lease = LeaseId(self.state.last_lease.0.saturating_add(1));
         let standing =
             Standing { lease, priority: request.priority, resumed: false, since: self.now() };
-        let key = OrderKey::new(standing, self.now(), self.policy.aging_step);
+        let rank = Rank::new(standing, self.now(), self.policy.aging_step);
+        let key = rank.at(self.shares().of(&request.holder.service));
         let may_wait = request.wait > Span::ZERO;
         // What others wait for longer may be free, and its grants still to come.
         let place =
             if self.has_rest() { None } else { self.place_at_once(&request, key, may_wait) };
         if place.is_none() && !may_wait {
-            return reply(out, ticket, Err(self.no_place(&request)));
+            return reply(out, ticket, Err(self.no_place(&request, rank)));
         }
         if place.is_none() && self.state.tally().queued >= self.policy.queued_max {
             let rejection = Rejection::QueueFull { max: self.policy.queued_max };
+            return reply(out, ticket, Err(rejection));
+        }
+        if place.is_none()
+            && let Err(rejection) = self.waiting_reached(&request)
+        {
             return reply(out, ticket, Err(rejection));
         }
         self.emit(Event::Requested { lease, request: request.clone() }, out);
@@ -59,14 +65,17 @@ impl Scheduler {
             let view = self.lease_view_of(lease);
             reply(out, ticket, Ok(Answer::Lease(Box::new(view))));
         } else {
-            self.enqueue(key, caller, ticket, &request, out);
+            self.enqueue(rank, caller, ticket, &request, out);
         }
     }
 
     /// Why a request that may not wait is not placed.
-    fn no_place(&self, request: &Request) -> Rejection {
+    fn no_place(&self, request: &Request, rank: Rank) -> Rejection {
         if self.state.inventory().nodes().len() == 0 {
             return Rejection::InventoryUnknown;
+        }
+        if let Some(reached) = self.held_back(request, rank) {
+            return Rejection::QuotaReached(Box::new(reached));
         }
         self.closed_for(request).unwrap_or(Rejection::NoCapacity)
     }
@@ -78,8 +87,15 @@ impl Scheduler {
         key: OrderKey,
         may_wait: bool,
     ) -> Option<(Place, Class)> {
-        let owner = self.owns_enough(request).then(|| key.as_owner());
-        let place = |key| Some((self.place_for(request, key, may_wait)?, key.class()));
+        let own = key.rank().as_owner().at(key.share);
+        let owner = self.owns_enough(request).then_some(own);
+        let place = |key: OrderKey| {
+            // Those of its service who wait for quota go before it.
+            if self.held_back(request, key.rank()).is_some() {
+                return None;
+            }
+            Some((self.place_for(request, key, may_wait)?, key.class()))
+        };
         owner.and_then(place).or_else(|| place(key))
     }
 
@@ -129,7 +145,7 @@ impl Scheduler {
     /// Whether a new request may stand at all: names, bounds, and whether anything known could satisfy it.
     fn admissible(&self, request: &Request) -> Result<(), Rejection> {
         let service = self.state.services().get(&request.holder.service);
-        if service.is_none() && self.state.services().len() >= SERVICES_MAX {
+        if service.is_none() && !self.state.takes_services() {
             return Err(Rejection::ServicesFull { max: SERVICES_MAX });
         }
         if let Some(name) = &request.name
@@ -141,42 +157,42 @@ impl Scheduler {
         if tally.live() >= self.policy.live_max {
             return Err(Rejection::LeasesFull { max: self.policy.live_max });
         }
-        if self.state.inventory().nodes().len() == 0 {
-            return Ok(());
+        let known = self.state.inventory().nodes().len() > 0;
+        if let Some(report) = known.then(|| self.site().unsatisfiable(request)).flatten() {
+            return Err(Rejection::Unsatisfiable(Box::new(report)));
         }
-        let report = self.site().unsatisfiable(request);
-        report.map_or(Ok(()), |report| Err(Rejection::Unsatisfiable(Box::new(report))))
+        self.allowed_at_all(request)
     }
 
     fn enqueue(
         &mut self,
-        key: OrderKey,
+        rank: Rank,
         caller: Caller,
         ticket: Ticket,
         request: &Request,
         out: &mut Output,
     ) {
-        let id = key.lease;
+        let id = rank.lease;
         let waits_until = self.now().after(request.wait);
         let presence = Presence::Present { caller, ticket };
         let owner = self.owns_enough(request);
-        self.soft.queue.add(request, NewWaiter { key, presence, waits_until, owner });
+        self.soft.queue.add(request, NewWaiter { rank, presence, waits_until, owner });
         self.remind_of_wait(id, waits_until);
-        self.set_aging(key);
+        self.set_aging(rank);
         let view = self.lease_view_of(id);
         reply(out, ticket, Ok(Answer::Queued(Box::new(view))));
         self.keep_if_first(id, out);
     }
 
-    pub(super) fn set_aging(&mut self, key: OrderKey) {
-        let Some(lease) = self.state.lease(key.lease) else { return };
+    pub(super) fn set_aging(&mut self, rank: Rank) {
+        let Some(lease) = self.state.lease(rank.lease) else { return };
         let step = self.policy.aging_step;
         let resumed = lease.first_granted_at.is_some();
         let since = lease.paused_at.filter(|_| resumed).unwrap_or(lease.requested_at);
         let steps = self.now().since(since).whole(step);
-        if key.ages() && step > Span::ZERO {
+        if rank.ages() && step > Span::ZERO {
             let next = since.after(step.times(steps.saturating_add(1)));
-            self.soft.deadlines.set(next, Deadline::Aging(key.lease));
+            self.soft.deadlines.set(next, Deadline::Aging(rank.lease));
         }
     }
 

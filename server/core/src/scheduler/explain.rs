@@ -10,6 +10,7 @@ use crate::{
     lease::{Lease, State as LeaseState},
     notice::Cause,
     order::Lane,
+    output::QuotaReached,
     placement::HostKept,
     preemption::{Bar, Preemptor},
     time::{Span, Time},
@@ -153,8 +154,11 @@ impl Scheduler {
                 .soft
                 .queue
                 .waiter(lease.id)
-                .is_none_or(|waiter| self.soft.queue.position(waiter.key) == 0);
-            waiting.forecast_basis = if first {
+                .and_then(|waiter| self.key_at(waiter.rank))
+                .is_none_or(|key| self.places().before(key) == 0);
+            waiting.forecast_basis = if let Some(reached) = self.quota_before(lease) {
+                return waiting.forecast_basis = reached.to_string();
+            } else if first {
                 "something other than leases is in its way, or what it waited for in vain is not \
                  kept for it for a while"
             } else {
@@ -176,6 +180,12 @@ impl Scheduler {
                 "notices, closed parts and expected durations on the devices kept for it"
                     .to_owned();
         }
+    }
+
+    /// The quota that holds a waiter back.
+    fn quota_before(&self, lease: &Lease) -> Option<QuotaReached> {
+        let rank = self.soft.queue.waiter(lease.id)?.first_rank();
+        self.held_back(&lease.request, rank)
     }
 
     /// The processes on one device by its newest pass, each with the lease that explains it.

@@ -7,11 +7,11 @@ use crate::{
     affinity::Near,
     deadline::Deadline,
     event::Event,
-    id::{DeviceId, LeaseId},
+    id::{DeviceId, LeaseId, Name},
     keeping::{self, Choice},
     lease::DropCause,
     notice::Cause,
-    order::{Lane, OrderKey},
+    order::{Lane, OrderKey, Rank},
     output::Output,
     placement::Site,
     preemption::Preemptor,
@@ -24,22 +24,51 @@ impl Scheduler {
     /// A request that was just queued keeps devices if it is the first of its priority.
     pub(super) fn keep_if_first(&mut self, id: LeaseId, out: &mut Output) {
         let Some(waiter) = self.soft.queue.waiter(id) else { return };
-        let mut stands = vec![(waiter.key, waiter.lane().clone())];
-        stands.extend(waiter.owner_lane().map(|lane| (waiter.key.as_owner(), lane.clone())));
+        let mut stands = vec![(waiter.rank, waiter.lane().clone())];
+        stands.extend(waiter.owner_lane().map(|lane| (waiter.rank.as_owner(), lane.clone())));
         stands.sort_unstable();
-        stands.retain(|(key, lane)| self.is_first(*key, lane));
-        for (key, lane) in &stands {
-            self.keep_for(*key, lane, out);
+        stands.retain(|(rank, lane)| self.is_first(*rank, lane));
+        for (rank, lane) in &stands {
+            if let Some(key) = self.key_at(*rank) {
+                self.keep_for(key, lane, out);
+            }
         }
-        for (key, lane) in &stands {
-            self.preempt(*key, lane, out);
+        for (rank, lane) in &stands {
+            if let Some(key) = self.key_at(*rank) {
+                self.preempt(key, lane, out);
+            }
         }
     }
 
-    /// Nobody stands before it in its lane, and nobody before it in the order may still come back (P4).
-    fn is_first(&self, key: OrderKey, lane: &Lane) -> bool {
-        let blocked = self.soft.queue.bound().is_some_and(|bound| bound < key);
-        !blocked && self.soft.queue.first_of(lane) == Some(key)
+    /// Nobody stands before it in its lane whom no quota holds back, nor does it hold back this one; and nobody before it
+    /// in the order may still come back (P4).
+    fn is_first(&self, rank: Rank, lane: &Lane) -> bool {
+        let Some(key) = self.key_at(rank) else { return false };
+        let Some(lease) = self.state.lease(rank.lease) else { return false };
+        let queue = &self.soft.queue;
+        let in_its_turn = |key: OrderKey| {
+            let request = self.state.lease(key.lease).map(|lease| &lease.request);
+            request.is_some_and(|request| self.held_back(request, key.rank()).is_none())
+        };
+        let before = queue.firsts_of(lane, self.shares()).any(|it| it < key && in_its_turn(it));
+        !before
+            && in_its_turn(key)
+            && !queue.awaits_before(key, &lease.request.holder.service)
+            && self.keeper(key, &lease.request.holder.service, lane).is_none()
+    }
+
+    /// For whom devices stay kept in a lane although another is the first there now: their shares crossed, but not by
+    /// enough.
+    pub(super) fn keeper(&self, key: OrderKey, service: &Name, lane: &Lane) -> Option<OrderKey> {
+        let lease = self.state.keeps().get(lane)?.lease;
+        let waiter = self.soft.queue.waiter(lease)?;
+        let rank = if lane.is_owner() { waiter.rank.as_owner() } else { waiter.rank };
+        let stays = lease != key.lease
+            && waiter.presence.there()
+            && waiter.lane_at(rank) == Some(lane)
+            && self.keeps_before(lease, key, service);
+        let request = &self.state.lease(lease)?.request;
+        (stays && self.held_back(request, rank).is_none()).then(|| self.key_at(rank))?
     }
 
     /// The first of a lane that does not fit keeps the set it has, or chooses one.
@@ -114,12 +143,14 @@ impl Scheduler {
         let service = lane.is_owner().then_some(&lease.request.holder.service);
         let preemptor = self.preemptor(&site, lane, &lease.request);
         let near = Near::of(&self.state, &lease.request);
+        let limits = self.limits(&lease.request, key.rank());
         keeping::choose(&preemptor, &|id, device| {
             let mine = service.is_none() || site.owner(id) == service;
             mine && near.allows(id, device)
                 && !barred(id)
                 && !device.closed.contains_key(&key.lease)
-                && self.may_take(device, key)
+                && self.may_take(device, key, &lease.request.holder.service)
+                && limits.is_none_or(|limits| limits.allow(device, lease.request.ask.share))
         })
     }
 
@@ -187,7 +218,7 @@ impl Scheduler {
             return false;
         }
         let site = Site { opening: Some(&opening), ..self.site() };
-        let own = self.soft.queue.waiter(key.lease).map(|waiter| waiter.key);
+        let own = self.soft.queue.waiter(key.lease).and_then(|waiter| self.key_at(waiter.rank));
         let mut places = [Some(key), own].into_iter().flatten();
         places.any(|key| self.place_on(&site, request, key, true).is_some())
     }

@@ -8,7 +8,7 @@ use crate::{
     event::Event,
     id::{Holder, LeaseId},
     lease::{DropCause, Lease, State as LeaseState},
-    order::{OrderKey, Standing},
+    order::{Rank, Standing},
     output::Output,
     queue::{NewWaiter, Presence},
     time::Time,
@@ -34,19 +34,21 @@ impl Scheduler {
     pub(super) fn queue_paused(&mut self, id: LeaseId, presence: Presence) {
         let Some(lease) = self.state.lease(id) else { return };
         let request = lease.request.clone();
-        let key = self.order_key(lease);
+        let rank = self.rank(lease);
         let owner = self.owns_enough(&request);
-        self.soft.queue.add(&request, NewWaiter { key, presence, waits_until: Time::NEVER, owner });
-        self.set_aging(key);
+        self.soft
+            .queue
+            .add(&request, NewWaiter { rank, presence, waits_until: Time::NEVER, owner });
+        self.set_aging(rank);
     }
 
-    /// The place in the order of a lease that waits.
-    pub(super) fn order_key(&self, lease: &Lease) -> OrderKey {
+    /// The place of a lease that waits, among those of its service.
+    pub(super) fn rank(&self, lease: &Lease) -> Rank {
         let resumed = lease.first_granted_at.is_some();
         let since = lease.paused_at.filter(|_| resumed).unwrap_or(lease.requested_at);
         let standing =
             Standing { lease: lease.id, priority: lease.request.priority, resumed, since };
-        OrderKey::new(standing, self.now(), self.policy.aging_step)
+        Rank::new(standing, self.now(), self.policy.aging_step)
     }
 
     /// A paused lease's holder is there while its session is, or while it renews by unary calls.

@@ -33,7 +33,7 @@ impl Scheduler {
         let newest = self.state.leases_of(&holder).rev().take(WELCOME_MAX);
         let mut leases: Vec<LeaseId> = newest.map(|lease| lease.id).collect();
         leases.reverse();
-        let leases = leases.into_iter().map(|id| self.lease_view_of(id)).collect();
+        let leases = self.lease_views_of(&leases);
         reply(out, ticket, Ok(Answer::Welcome(leases)));
     }
 

@@ -115,13 +115,13 @@ impl Scheduler {
         let now = self.now();
         let until = now.after(self.policy.session_grace);
         let waits_until = requested_at.after(request.wait).max(until);
-        let key = self.order_key(lease);
+        let rank = self.rank(lease);
         let presence = Presence::Expected { until };
         let owner = self.owns_enough(&request);
-        self.soft.queue.add(&request, NewWaiter { key, presence, waits_until, owner });
+        self.soft.queue.add(&request, NewWaiter { rank, presence, waits_until, owner });
         self.soft.deadlines.set(until, Deadline::Away(id));
         self.remind_of_wait(id, waits_until);
-        self.set_aging(key);
+        self.set_aging(rank);
     }
 
     fn rearm_closed(&mut self) {

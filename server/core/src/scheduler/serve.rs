@@ -6,25 +6,50 @@ use std::collections::BTreeSet;
 use super::{Scheduler, reply};
 use crate::{
     affinity::Near,
-    id::{DeviceId, LeaseId, NodeId},
+    fairness::{Shares, entry_charge},
+    id::{DeviceId, LeaseId, Name, NodeId},
     inventory::Device,
     keeping,
     lease::{Basis, Why},
-    order::{Class, Lane, OrderKey},
+    order::{Class, Lane, OrderKey, Rank},
     output::{Answer, Output},
     placement::{Apart, Demand, HostKept, Place, Search, Site},
-    queue::Presence,
+    queue::{Head, Presence},
     request::Request,
+    state::Keep,
 };
 
 /// How far going through the order came.
-enum Pass {
+enum Way {
     /// To its end; with the first of each lane that does not fit.
     Whole(Vec<(OrderKey, Lane)>),
-    /// One of these was granted after all, at its other place.
+    /// One of these was granted after all, or something is free that was kept: others may fit there now.
     Again,
     /// The batch is full.
     Cut,
+}
+
+/// What a pass over the order found.
+#[derive(Default)]
+struct Pass {
+    /// The first of each lane that does not fit.
+    firsts: Vec<(OrderKey, Lane)>,
+    /// Shapes that do not fit: what is free only shrinks, so that they fit for no other service either.
+    failed: BTreeSet<usize>,
+}
+
+/// What became of one that was tried.
+enum Tried {
+    /// It was granted.
+    Granted,
+    /// It was granted before, at its other place.
+    Gone,
+    /// It does not fit, and waits.
+    Stays,
+    /// Its service is at a quota, for it and all behind it.
+    HeldBack,
+    /// Something is free that was kept: the order is to be gone through again.
+    Again,
 }
 
 impl Scheduler {
@@ -46,14 +71,17 @@ impl Scheduler {
             }
             self.drop_blocked_keeps(out);
             match self.serve_in_order(out) {
-                Pass::Whole(firsts) => {
+                Way::Whole(firsts) => {
                     for (key, lane) in &firsts {
-                        self.preempt(*key, lane, out);
+                        // Grants behind it may have changed its service's share.
+                        if let Some(key) = self.key_at(key.rank()) {
+                            self.preempt(key, lane, out);
+                        }
                     }
                     break;
                 }
-                Pass::Again => {}
-                Pass::Cut => {
+                Way::Again => {}
+                Way::Cut => {
                     self.soft.rest.serve = true;
                     break;
                 }
@@ -63,35 +91,72 @@ impl Scheduler {
         self.soft.dirty = false;
     }
 
-    fn serve_in_order(&mut self, out: &mut Output) -> Pass {
-        let bound = self.soft.queue.bound();
-        let mut heads = self.soft.queue.shape_heads();
-        let mut firsts: Vec<(OrderKey, Lane)> = Vec::new();
-        while let Some((key, shape)) = heads.pop_first() {
-            if bound.is_some_and(|bound| bound < key) {
+    fn serve_in_order(&mut self, out: &mut Output) -> Way {
+        let mut heads = self.soft.queue.heads(self.shares());
+        let mut pass = Pass::default();
+        while let Some(head) = heads.pop(&self.soft.queue) {
+            if self.is_through(&pass) {
                 break;
             }
-            let waiter = self.soft.queue.waiter(key.lease);
-            let Some(lane) = waiter.and_then(|waiter| waiter.lane_at(key)).cloned() else {
-                // It was granted at its other place.
-                heads.extend(self.soft.queue.first_of_shape(shape).map(|next| (next, shape)));
+            if self.soft.queue.awaits_before(head.key, &head.service) {
                 continue;
-            };
-            if self.try_grant(key, out) {
-                if firsts.iter().any(|(first, _)| first.lease == key.lease) {
-                    return Pass::Again;
-                }
-                heads.extend(self.soft.queue.first_of_shape(shape).map(|next| (next, shape)));
-                // Only behind a grant, so that every portion comes nearer to the end.
-                if self.full(out) {
-                    return Pass::Cut;
-                }
-            } else if !firsts.iter().any(|(_, other)| *other == lane) {
-                self.keep_for(key, &lane, out);
-                firsts.push((key, lane));
             }
+            let next = match self.try_head(&head, &mut pass, out) {
+                Tried::Again => return Way::Again,
+                // Only behind a grant, so that every portion comes nearer to the end.
+                Tried::Granted if self.full(out) => return Way::Cut,
+                Tried::Granted | Tried::Gone => {
+                    self.soft.queue.first_of_shape(&head.service, head.shape)
+                }
+                Tried::Stays => None,
+                // Nobody of its service goes before it.
+                Tried::HeldBack => continue,
+            };
+            let share = self.shares().of(&head.service);
+            heads.go_on(&head, next, share);
         }
-        Pass::Whole(firsts)
+        Way::Whole(pass.firsts)
+    }
+
+    /// Nothing more can become of a pass: no shape fits any more, whoever asks, and all who keep devices had their turn.
+    fn is_through(&self, pass: &Pass) -> bool {
+        let answered = |lease: LeaseId| pass.firsts.iter().any(|(first, _)| first.lease == lease);
+        pass.failed.len() >= self.soft.queue.shapes()
+            && self.state.keeps().values().all(|keep| answered(keep.lease))
+    }
+
+    fn try_head(&mut self, head: &Head, pass: &mut Pass, out: &mut Output) -> Tried {
+        let waiter = self.soft.queue.waiter(head.key.lease);
+        let Some(lane) = waiter.and_then(|waiter| waiter.lane_at(head.key.rank())).cloned() else {
+            return Tried::Gone;
+        };
+        let key = head.key;
+        let Some(request) = self.state.lease(key.lease).map(|lease| lease.request.clone()) else {
+            return Tried::Stays;
+        };
+        if self.quota_reached(&request, key.rank()).is_some() {
+            let dropped = self.drop_keeps_behind(&head.service, key.rank(), out);
+            return if dropped { Tried::Again } else { Tried::HeldBack };
+        }
+        // What leases of the service hold decides elsewhere: by its quota, and by an affinity key.
+        let alike =
+            self.limits(&request, key.rank()).is_none() && request.constraints.affinity.is_none();
+        if alike && pass.failed.contains(&head.shape) && self.state.keep_of(key.lease).is_none() {
+            return Tried::Stays;
+        }
+        if self.try_grant(key, out) {
+            let first = pass.firsts.iter().any(|(first, _)| first.lease == key.lease);
+            return if first { Tried::Again } else { Tried::Granted };
+        }
+        if alike {
+            pass.failed.insert(head.shape);
+        }
+        if !pass.firsts.iter().any(|(_, other)| *other == lane) {
+            let first = self.keeper(key, &head.service, &lane).unwrap_or(key);
+            self.keep_for(first, &lane, out);
+            pass.firsts.push((first, lane));
+        }
+        Tried::Stays
     }
 
     /// Grants a waiter if it fits.
@@ -122,8 +187,8 @@ impl Scheduler {
         if place.is_some() || key.class() != Class::Owner {
             return place.map(|place| (place, key.class()));
         }
-        let own = self.soft.queue.waiter(key.lease)?.key;
-        if self.soft.queue.first_by_priority() != Some(own) {
+        let own = self.key_at(self.soft.queue.waiter(key.lease)?.rank)?;
+        if self.soft.queue.first_by_priority(self.shares()) != Some(own) {
             return None;
         }
         self.place_for(request, own, true).map(|place| (place, own.class()))
@@ -132,7 +197,7 @@ impl Scheduler {
     /// Why these devices.
     pub(super) fn basis(&self, key: OrderKey, request: &Request, place: &Place) -> Basis {
         let uuid = |id: &DeviceId| self.state.inventory().device(*id).map(|it| &it.facts.uuid);
-        let preferred = request.constraints.preferred_device.as_ref();
+        let preferred = self.preferred_device(request);
         let why = if self.soft.served_by_notice.contains(&key.lease) {
             Why::Preempted
         } else if self.state.keep_of(key.lease).is_some() {
@@ -168,19 +233,28 @@ impl Scheduler {
         key: OrderKey,
         take_over: bool,
     ) -> Option<Place> {
-        if self.soft.queue.bound().is_some_and(|bound| bound < key) {
+        if self.soft.queue.awaits_before(key, &request.holder.service)
+            || self.quota_reached(request, key.rank()).is_some()
+        {
             return None;
         }
+        let preferring = self.preferring(request);
+        let request = preferring.as_ref().unwrap_or(request);
+        let limits = self.limits(request, key.rank());
         let service = (key.class() == Class::Owner).then_some(&request.holder.service);
         let mine = |id| service.is_none() || site.owner(id) == service;
         let near = Near::of(&self.state, request);
         let mine = |id, device: &Device| mine(id) && near.allows(id, device);
         // A part of it that the lease itself left closed would be booked twice.
-        let clean = |device: &Device| !device.closed.contains_key(&key.lease);
+        let clean = |device: &Device| {
+            !device.closed.contains_key(&key.lease)
+                && limits.is_none_or(|limits| limits.allow(device, request.ask.share))
+        };
         let own = |device: &Device| device.kept_for.is_none_or(|lease| lease == key.lease);
-        let (host_kept, nodes) = (self.host_kept(key), self.nodes_with_keeps());
+        let host_kept = self.host_kept(key, &request.holder.service);
+        let nodes = self.nodes_with_keeps();
         let resumed = self.state.lease(key.lease).is_some_and(|it| it.first_granted_at.is_some());
-        let everywhere = service.is_some() || near != Near::Anywhere || resumed;
+        let everywhere = service.is_some() || near != Near::Anywhere || limits.is_some() || resumed;
         let apart =
             if everywhere || site.opening.is_some() { Apart::All } else { Apart::Nodes(&nodes) };
         let place = |open: &dyn Fn(DeviceId, &Device) -> bool| {
@@ -193,7 +267,9 @@ impl Scheduler {
         if free.is_some() || !take_over || nodes.is_empty() {
             return free;
         }
-        place(&|id, device| self.may_take(device, key) && mine(id, device) && clean(device))
+        place(&|id, device| {
+            self.may_take(device, key, &request.holder.service) && mine(id, device) && clean(device)
+        })
     }
 
     /// The nodes with devices that are kept for somebody.
@@ -203,17 +279,47 @@ impl Scheduler {
         devices.filter_map(node).collect()
     }
 
-    /// A device is kept for nobody, for this request, or for a later one.
-    pub(super) fn may_take(&self, device: &Device, key: OrderKey) -> bool {
+    /// A device is kept for nobody, for this request of a service, or for one that is later.
+    pub(super) fn may_take(&self, device: &Device, key: OrderKey, service: &Name) -> bool {
         let Some(lease) = device.kept_for.filter(|lease| *lease != key.lease) else { return true };
-        self.place_kept(lease).is_none_or(|other| key < other)
+        !self.keeps_before(lease, key, service)
     }
 
-    /// The place in the order as which a request keeps devices.
-    fn place_kept(&self, lease: LeaseId) -> Option<OrderKey> {
-        let key = self.soft.queue.waiter(lease)?.key;
-        let owner = self.state.keep_of(lease).is_some_and(|(lane, _)| lane.is_owner());
-        Some(if owner { key.as_owner() } else { key })
+    /// Whether a request stands before this place of a service, as the one that it keeps devices as.
+    ///
+    /// Shares change all the time, and a keep that went to and fro with them would serve nobody. So among equals of
+    /// several services a keep goes over only to who is ahead by more than one more of its devices would make up for: the
+    /// entry charge of one of them.
+    pub(super) fn keeps_before(&self, lease: LeaseId, key: OrderKey, service: &Name) -> bool {
+        let Some((lane, keep)) = self.state.keep_of(lease) else { return false };
+        let Some(waiter) = self.soft.queue.waiter(lease) else { return false };
+        let rank = if lane.is_owner() { waiter.rank.as_owner() } else { waiter.rank };
+        if waiter.service == *service {
+            return rank < key.rank();
+        }
+        let shares = self.shares();
+        let margin = shares.of_use(&waiter.service, self.entry_charge_of_one(lease, keep));
+        rank.at(shares.of(&waiter.service).saturating_sub(margin)) < key
+    }
+
+    fn entry_charge_of_one(&self, lease: LeaseId, keep: &Keep) -> u128 {
+        let request = self.state.lease(lease).map(|lease| &lease.request);
+        let first = keep.devices.first().and_then(|id| self.state.inventory().device(*id));
+        request.zip(first).map_or(0, |(request, device)| {
+            let bytes = device.facts.counted_bytes(request.ask.share);
+            entry_charge(bytes, request.expected_duration)
+        })
+    }
+
+    /// The shares of all services as they are now.
+    pub(super) fn shares(&self) -> Shares<'_> {
+        Shares::new(&self.state, &self.policy, self.now())
+    }
+
+    /// This place of a waiter, as the share of its service is now.
+    pub(super) fn key_at(&self, rank: Rank) -> Option<OrderKey> {
+        let waiter = self.soft.queue.waiter(rank.lease)?;
+        Some(rank.at(self.shares().of(&waiter.service)))
     }
 
     /// Whether a request's service owns devices enough for it, so that it stands in the order as OWNER too.
@@ -230,15 +336,14 @@ impl Scheduler {
         owned.count() >= request.ask.devices as usize
     }
 
-    /// Host CPU and memory that requests before this one count on, where devices are kept for them.
-    fn host_kept(&self, key: OrderKey) -> HostKept {
+    /// Host CPU and memory that requests before this place of a service count on, where devices are kept for them.
+    fn host_kept(&self, key: OrderKey, service: &Name) -> HostKept {
         let mut kept = HostKept::new();
         for keep in self.state.keeps().values().filter(|keep| keep.lease != key.lease) {
             let Some(lease) = self.state.lease(keep.lease) else { continue };
             let constraints = &lease.request.constraints;
             let (cpu, memory) = (constraints.host_cpu_millis, constraints.host_memory_bytes);
-            let earlier = self.place_kept(keep.lease).is_some_and(|other| other < key);
-            if (cpu == 0 && memory == 0) || !earlier {
+            if (cpu == 0 && memory == 0) || !self.keeps_before(keep.lease, key, service) {
                 continue;
             }
             for node in keeping::nodes_of(self.state.inventory(), &keep.devices) {

@@ -1,13 +1,13 @@
 //! Views: what the world sees between two batches.
 
-use std::ops::Bound;
+use std::{cell::OnceCell, ops::Bound};
 
 use super::Scheduler;
 use crate::{
     id::{DeviceId, LeaseId, NodeId},
     inventory::Device,
     lease::{Lease, State as LeaseState},
-    queue::Waiter,
+    queue::{Places, Waiter},
     time::{Span, Time},
     view::{
         Counts, DeviceCondition, DeviceName, DeviceView, HOLDERS_TOLD_MAX, LeaseHistory, LeasePage,
@@ -23,20 +23,23 @@ impl Scheduler {
     #[must_use]
     pub fn lease(&self, id: LeaseId) -> Option<LeaseHistory> {
         let lease = self.state.lease(id)?;
-        Some(LeaseHistory { lease: self.lease_view(lease), facts: lease.history.clone() })
+        Some(LeaseHistory {
+            lease: self.lease_view(lease, &OnceCell::new()),
+            facts: lease.history.clone(),
+        })
     }
 
     /// At most `limit` leases behind `after` that `keep` keeps, in order of number, of at most [`LOOKED_AT_MAX`].
     pub fn leases(&self, after: LeaseId, limit: usize, keep: impl Fn(&Lease) -> bool) -> LeasePage {
         let behind = (Bound::Excluded(after), Bound::Unbounded);
-        let (mut leases, mut looked_at) = (Vec::new(), after);
+        let (mut leases, mut looked_at, places) = (Vec::new(), after, OnceCell::new());
         for (count, (id, lease)) in self.state.leases().range(behind).enumerate() {
             if leases.len() >= limit || count >= LOOKED_AT_MAX {
                 return LeasePage { leases, go_on_after: Some(looked_at) };
             }
             looked_at = *id;
             if keep(lease) {
-                leases.push(self.lease_view(lease));
+                leases.push(self.lease_view(lease, &places));
             }
         }
         LeasePage { leases, go_on_after: None }
@@ -84,8 +87,11 @@ impl Scheduler {
     /// back from a restart.
     #[must_use]
     pub fn may_be_granted(&self, id: LeaseId) -> bool {
-        let bound = self.soft.queue.bound();
-        let allowed = |waiter: &Waiter| bound.is_none_or(|bound| waiter.key <= bound);
+        let queue = &self.soft.queue;
+        let allowed = |waiter: &Waiter| {
+            let key = waiter.rank.at(self.shares().of(&waiter.service));
+            !queue.awaits_before(key, &waiter.service)
+        };
         self.is_present(id) && self.soft.queue.waiter(id).is_some_and(allowed)
     }
 
@@ -141,12 +147,23 @@ impl Scheduler {
 
     /// A lease that is known to be there.
     pub(super) fn lease_view_of(&self, id: LeaseId) -> LeaseView {
-        self.lease_view(
-            self.state.lease(id).expect("the step in progress has just used this lease"),
-        )
+        let lease = self.state.lease(id).expect("the step in progress has just used this lease");
+        self.lease_view(lease, &OnceCell::new())
     }
 
-    fn lease_view(&self, lease: &Lease) -> LeaseView {
+    /// The same for several, which costs less than one by one.
+    pub(super) fn lease_views_of(&self, ids: &[LeaseId]) -> Vec<LeaseView> {
+        let places = OnceCell::new();
+        let leases = ids.iter().filter_map(|id| self.state.lease(*id));
+        leases.map(|lease| self.lease_view(lease, &places)).collect()
+    }
+
+    /// Who stands before whom now.
+    pub(super) fn places(&self) -> Places<'_> {
+        self.soft.queue.places(self.shares())
+    }
+
+    fn lease_view<'a>(&'a self, lease: &Lease, places: &OnceCell<Places<'a>>) -> LeaseView {
         let names = |ids: &[DeviceId]| ids.iter().filter_map(|id| self.device_name(*id)).collect();
         let closed = |device: &DeviceName| self.soft.closing.contains_key(&(device.id, lease.id));
         let mut devices: Vec<DeviceName> = names(&lease.devices);
@@ -170,8 +187,10 @@ impl Scheduler {
             ended_at: lease.ended_at,
             detail: lease.detail.clone(),
             remaining: self.remaining(lease),
-            queue_position: waiter
-                .map_or(0, |waiter| self.soft.queue.position(waiter.first_key()) as u64),
+            queue_position: waiter.map_or(0, |waiter| {
+                let key = self.key_at(waiter.first_rank());
+                key.map_or(0, |key| places.get_or_init(|| self.places()).before(key) as u64)
+            }),
             notice: self.notice_view(lease),
             preemptions: lease.preemptions,
             pause_took: lease.pause_took,

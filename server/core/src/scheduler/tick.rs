@@ -68,9 +68,9 @@ impl Scheduler {
     /// A waiter may stand higher in the order now.
     fn aging_due(&mut self, id: LeaseId) {
         let Some(lease) = self.state.lease(id).filter(|lease| lease.state.waits()) else { return };
-        let key = self.order_key(lease);
-        self.soft.queue.change(id, |waiter| waiter.key = key);
-        self.set_aging(key);
+        let rank = self.rank(lease);
+        self.soft.queue.change(id, |waiter| waiter.rank = rank);
+        self.set_aging(rank);
         self.soft.dirty = true;
     }
 
@@ -91,8 +91,8 @@ impl Scheduler {
             return;
         }
         if let Some(waiter) = self.soft.queue.remove(request, id) {
-            let (key, presence, waits_until) = (waiter.key, waiter.presence, waiter.waits_until);
-            self.soft.queue.add(request, NewWaiter { key, presence, waits_until, owner });
+            let (rank, presence, waits_until) = (waiter.rank, waiter.presence, waiter.waits_until);
+            self.soft.queue.add(request, NewWaiter { rank, presence, waits_until, owner });
         }
     }
 

@@ -64,6 +64,7 @@ impl State {
                 self.ended(at, *lease, *reason, detail.as_ref())
             }
             Event::Checkpoint => Ok(()),
+            Event::HalfLifeChanged { half_life } => self.half_life_changed(at, *half_life),
             Event::Imported { token, closed_until } => self.imported(*token, *closed_until),
             Event::DeviceOpened { device, .. } => self.device_opened(*device),
             Event::NodeRenamed { node, before, facts } => {
@@ -139,7 +140,8 @@ impl State {
             return Err(format!("lease {id} was numbered before"));
         }
         self.last_lease = id;
-        let service = self.services.entry(request.holder.service.clone()).or_default();
+        let service = self.service_asking(&request.holder.service);
+        service.held.queued = service.held.queued.saturating_add(1);
         service.holders.entry(request.holder.name.clone()).or_default().insert(id);
         if let Some(name) = &request.name {
             service.names.insert(name.clone(), id);
@@ -179,6 +181,7 @@ impl State {
             self.device(*device)?.hold(id, share, token);
         }
         self.book_affinity(id, true);
+        self.book_use(at, id)?;
         self.book_host(id, true)
     }
 
@@ -227,12 +230,13 @@ impl State {
         lease.detail = detail.cloned();
         lease.record(at, FactKind::Reclaiming(reason));
         self.free_name(id);
-        self.give_back(id, Some(ClosedUntil::Proven))
+        self.give_back(at, id, Some(ClosedUntil::Proven))
     }
 
     /// A lease holds nothing any more. What it held is closed, until it is `Proven` or `Checked`; devices whose figures
     /// are exact need no check.
-    pub(super) fn give_back(&mut self, id: LeaseId, until: Option<ClosedUntil>) -> Fit {
+    pub(super) fn give_back(&mut self, at: At, id: LeaseId, until: Option<ClosedUntil>) -> Fit {
+        self.settle_use(at, id)?;
         self.book_host(id, false)?;
         self.book_affinity(id, false);
         let process = self.lease_mut(id)?.request.process;
@@ -270,7 +274,7 @@ impl State {
         self.drop_keep_of(id);
         if self.lease_mut(id)?.state.holds() {
             self.end_notice(at, id, true)?;
-            self.give_back(id, None)?;
+            self.give_back(at, id, None)?;
         }
         self.free_name(id);
         let from = [
@@ -296,7 +300,7 @@ impl State {
                 service.holders.remove(&holder);
             }
         }
-        self.file(id, granted);
+        self.file(id, granted, at.time);
         Ok(())
     }
 
@@ -315,7 +319,11 @@ impl State {
         if lease.request.preemptible != Preemptible::Never {
             self.tally.moved_preemptible(lease.state, to);
         }
+        let left_queue = lease.state == LeaseState::Queued && to != LeaseState::Queued;
         lease.state = to;
+        if left_queue && let Some(service) = self.services.get_mut(&lease.request.holder.service) {
+            service.held.queued = service.held.queued.saturating_sub(1);
+        }
         Ok(lease)
     }
 

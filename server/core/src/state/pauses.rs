@@ -60,7 +60,7 @@ impl State {
         if lost.is_none() {
             self.end_notice(at, id, true)?;
         }
-        self.give_back(id, lost.map(|_| ClosedUntil::Proven))?;
+        self.give_back(at, id, lost.map(|_| ClosedUntil::Proven))?;
         let from = [LeaseState::Active, LeaseState::Pausing];
         let lease = self.enter(id, LeaseState::Paused, &from)?;
         let took = if lost.is_none() { lease.pause_took } else { None };

@@ -24,10 +24,10 @@ pub const REMEMBERED_AGE_MAX: Span = Span::from_minutes(10);
 impl State {
     /// Files an ended lease. One that was never granted gives its request id back at once; a service over its bound
     /// forgets its oldest.
-    pub(super) fn file(&mut self, id: LeaseId, granted: bool) {
+    pub(super) fn file(&mut self, id: LeaseId, granted: bool, now: Time) {
         self.recorded.push_back(id);
         if !granted {
-            self.forget_request(id);
+            self.forget_request(id, now);
             return;
         }
         self.remembered.push_back(id);
@@ -35,7 +35,7 @@ impl State {
         service.remembered.push_back(id);
         let over = service.remembered.len() > REMEMBERED_PER_SERVICE_MAX;
         if let Some(oldest) = over.then(|| service.remembered.front().copied()).flatten() {
-            self.forget_request(oldest);
+            self.forget_request(oldest, now);
         }
     }
 
@@ -44,13 +44,14 @@ impl State {
         let is_old = |lease: Option<&Lease>, age: Span| {
             lease.and_then(|lease| lease.ended_at).is_none_or(|ended| now.since(ended) > age)
         };
+        self.forget_use(now);
         while let Some(id) = self.remembered.front().copied() {
             let full = self.remembered.len() > REMEMBERED_MAX;
             if !full && !is_old(self.leases.get(&id), REMEMBERED_AGE_MAX) {
                 break;
             }
             self.remembered.pop_front();
-            self.forget_request(id);
+            self.forget_request(id, now);
         }
         while let Some(id) = self.recorded.front().copied() {
             let full = self.recorded.len() > RECORDS_MAX;
@@ -63,7 +64,7 @@ impl State {
     }
 
     /// Makes the request id of a lease mean nothing any more.
-    fn forget_request(&mut self, id: LeaseId) {
+    fn forget_request(&mut self, id: LeaseId, now: Time) {
         let Some(request) = self.leases.get(&id).map(|lease| lease.request.clone()) else { return };
         if let Some(service) = self.services.get_mut(&request.holder.service) {
             if service.requests.get(&request.request_id) == Some(&id) {
@@ -74,21 +75,22 @@ impl State {
                 service.remembered.pop_front();
             }
         }
-        self.tidy_service(id);
+        self.tidy_service(id, now);
         self.change_record(id, |lease| lease.remembered = false);
     }
 
-    /// Drops a service of which nothing is left.
-    pub(super) fn tidy_service(&mut self, id: LeaseId) {
+    /// Drops a service of which nothing is left, its use included.
+    fn tidy_service(&mut self, id: LeaseId, now: Time) {
         let Some(name) = self.leases.get(&id).map(|lease| lease.request.holder.service.clone())
         else {
             return;
         };
         let empty = self.services.get(&name).is_some_and(|service| {
-            service.holders.is_empty() && service.names.is_empty() && service.requests.is_empty()
+            let kept = [service.holders.len(), service.names.len(), service.requests.len()];
+            service.forgotten_at.is_none() && kept == [0; 3]
         });
         if empty {
-            self.services.remove(&name);
+            self.leave_use(&name, now);
         }
     }
 

@@ -106,6 +106,7 @@ impl Story {
                 format!("{} ended: {reason:?}{}", self.name(*lease), in_words(detail.as_deref()))
             }
             Event::Checkpoint => "checkpoint".to_owned(),
+            Event::HalfLifeChanged { half_life } => format!("use halves in {half_life}"),
             Event::Imported { .. } => "imported".to_owned(),
             Event::DeviceOpened { device, cause, detail } => {
                 let (device, cause) = (self.uuids(&[*device]), open_cause(*cause));
@@ -281,6 +282,7 @@ impl Story {
         match rejection {
             Rejection::Unsatisfiable(report) => format!("unsatisfiable: {report}"),
             Rejection::WaitOver { waited } => format!("waited {waited}"),
+            Rejection::QuotaReached(reached) => reached.to_string(),
             Rejection::StaleToken { given, .. } => {
                 format!(
                     "stale token {}",

@@ -86,7 +86,7 @@ fn event(event: &Event, subject: &Subject, at: Time) -> Option<v1::Event> {
         | Event::NodeLost { .. }
         | Event::NodeRecovered { .. }
         | Event::NodeRenamed { .. } => v1::event::Body::Node(node_event(event, subject)?),
-        Event::Checkpoint | Event::Imported { .. } => return None,
+        Event::Checkpoint | Event::HalfLifeChanged { .. } | Event::Imported { .. } => return None,
     };
     Some(v1::Event { body: Some(body) })
 }

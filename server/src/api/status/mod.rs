@@ -88,7 +88,7 @@ pub(super) struct Refusal {
     field: Option<(&'static str, String)>,
     retry_after: Option<Duration>,
     /// The quota that is used up, and its bound.
-    quota: Option<(&'static str, String)>,
+    quota: Option<(String, String)>,
 }
 
 impl Refusal {
@@ -119,8 +119,8 @@ impl Refusal {
         self
     }
 
-    fn quota(mut self, subject: &'static str, description: impl Into<String>) -> Self {
-        self.quota = Some((subject, description.into()));
+    fn quota(mut self, subject: impl Into<String>, description: impl Into<String>) -> Self {
+        self.quota = Some((subject.into(), description.into()));
         self
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gpulease_core::{
     lease::EndReason,
-    output::{Exclusion, Rejection, Unsatisfiable},
+    output::{Exclusion, Quota, QuotaReached, Rejection, Unsatisfiable},
     request::InvalidField,
     time::Span,
 };
@@ -30,7 +30,8 @@ impl From<&Rejection> for Refusal {
             | Rejection::InventoryUnknown
             | Rejection::QueueFull { .. }
             | Rejection::LeasesFull { .. }
-            | Rejection::ServicesFull { .. } => of_capacity(rejection),
+            | Rejection::ServicesFull { .. }
+            | Rejection::QuotaReached(_) => of_capacity(rejection),
             Rejection::NameTaken { .. }
             | Rejection::RequestIdTaken { .. }
             | Rejection::RequestIdReused { .. }
@@ -99,12 +100,40 @@ fn of_capacity(rejection: &Rejection) -> Refusal {
         Rejection::QueueFull { max } => full("QUEUE_FULL", "requests wait", max),
         Rejection::LeasesFull { max } => full("LEASES_FULL", "leases live", max),
         Rejection::ServicesFull { max } => full("SERVICES_FULL", "services are known", max),
+        Rejection::QuotaReached(reached) => quota_reached(reached),
         _ => {
             let why =
                 "nothing fits now and the request may not wait; ask with a wait, or try again";
             Refusal::new(Code::ResourceExhausted, "NO_CAPACITY", why).retry_after(CAPACITY_RETRY)
         }
     }
+}
+
+/// A quota of the service: to be tried again, unless the request alone is above it.
+fn quota_reached(reached: &QuotaReached) -> Refusal {
+    let (reason, what_next) = match (reached.never(), reached.quota) {
+        (true, _) => ("QUOTA_TOO_SMALL", "ask for less, or have its quota raised"),
+        (false, Quota::Waiting) => {
+            ("QUOTA_REACHED", "try again when some of them were granted, or cancel one")
+        }
+        (false, _) => ("QUOTA_REACHED", "ask with a wait, or give back some of what it holds"),
+    };
+    let limit = format!(
+        "at most {} {} of service {}, {} in use, {} wanted",
+        reached.limit,
+        reached.quota.noun(),
+        reached.service,
+        reached.in_use,
+        reached.wanted
+    );
+    let refusal = Refusal::new(Code::ResourceExhausted, reason, format!("{reached}; {what_next}"))
+        .with("service", &reached.service)
+        .with("quota", reached.quota.noun())
+        .with("limit", reached.limit)
+        .with("in_use", reached.in_use)
+        .with("wanted", reached.wanted)
+        .quota(format!("service:{}", reached.service), limit);
+    if reached.never() { refusal } else { refusal.retry_after(CAPACITY_RETRY) }
 }
 
 /// Names the field that excludes the most devices as the one at fault.

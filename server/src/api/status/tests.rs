@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gpulease_core::{
     id::{LeaseId, Revision, Token},
     lease::EndReason,
-    output::{Exclusion, Rejection, Unsatisfiable},
+    output::{Exclusion, Quota, QuotaReached, Rejection, Unsatisfiable},
     request::InvalidField,
     time::Span,
 };
@@ -72,7 +72,13 @@ fn of_capacity() -> Vec<(Rejection, Row)> {
         (Rejection::LeasesFull { max: 5 }, full("LEASES_FULL")),
         (Rejection::ServicesFull { max: 5 }, full("SERVICES_FULL")),
         (Rejection::NodeNotFound { name: "rack-7".into() }, row(NotFound, "NODE_NOT_FOUND")),
+        (Rejection::QuotaReached(quota(1)), full("QUOTA_REACHED")),
     ]
+}
+
+fn quota(wanted: u64) -> Box<QuotaReached> {
+    let (service, quota) = ("batch".into(), Quota::Devices);
+    Box::new(QuotaReached { service, quota, limit: 4, in_use: 4, wanted, others_first: false })
 }
 
 fn of_leases() -> Vec<(Rejection, Row)> {
@@ -193,6 +199,7 @@ fn number(rejection: &Rejection) -> usize {
         Rejection::Superseded { .. } => 22,
         Rejection::SessionReplaced => 23,
         Rejection::InvalidField(_) => 24,
+        Rejection::QuotaReached(_) => 25,
     }
 }
 
@@ -200,7 +207,7 @@ fn number(rejection: &Rejection) -> usize {
 fn no_rejection_is_without_a_row() {
     let mut numbers: Vec<usize> = rejections().iter().map(|(it, _)| number(it)).collect();
     numbers.sort_unstable();
-    assert_eq!(numbers, (0..25).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..26).collect::<Vec<_>>());
 }
 
 #[test]
@@ -224,6 +231,13 @@ fn the_edge_says_the_same_as_the_rules_where_both_can_say_it() {
     same(EdgeError::LeaseNotFound(lease), Rejection::LeaseNotFound { lease });
     same(EdgeError::DeviceNotFound, Rejection::DeviceNotFound { uuid: "GPU-7".into() });
     same(EdgeError::Rejected(Rejection::NoCapacity), Rejection::NoCapacity);
+}
+
+#[test]
+fn who_is_above_a_quota_alone_is_not_told_to_try_again() {
+    let message = Refusal::from(Rejection::QuotaReached(quota(9))).message(Attempt::Acquire);
+    assert_eq!((message.reason.as_str(), message.retry_after), ("QUOTA_TOO_SMALL", None));
+    assert_eq!(message.metadata["limit"], "4");
 }
 
 #[test]

@@ -1,0 +1,259 @@
+//! Quotas of services, and bounds on what one lease takes.
+//!
+//! | what is asked | answer |
+//! |---|---|
+//! | more than a quota or bound allows for this one lease | refused at once |
+//! | more than the quota leaves now, and it may not wait | refused, to be tried again |
+//! | the same, and it may wait | it waits, at most `waiting_max` of them, and is held back until the service's use falls |
+//!
+//! Use is what the state says at each decision, never a figure of before. Whoever is held back keeps no devices and
+//! preempts nobody, and nobody of its service goes before it; quota goes with devices that are kept, so that the first in
+//! line does not lose it to who comes behind. PAUSED leases use none and need it again to resume; RECLAIMING ones use none.
+//! A quota below what is used stops new grants and takes nothing back.
+
+use super::Scheduler;
+use crate::{
+    id::Name,
+    inventory::Device,
+    lease::DropCause,
+    order::Rank,
+    output::{Output, Quota, QuotaReached, Rejection},
+    placement::Site,
+    policy::ServicePolicy,
+    request::{InvalidField, Request, Share},
+    state::Keep,
+    time::Time,
+};
+
+/// What a lease may count of each of its devices, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    min: u64,
+    max: u64,
+}
+
+impl Limits {
+    pub(super) fn allow(self, device: &Device, share: Share) -> bool {
+        (self.min..=self.max).contains(&device.facts.counted_bytes(share))
+    }
+}
+
+/// What a service uses of its quotas.
+#[derive(Clone, Copy, Debug, Default)]
+struct Used {
+    leases: u64,
+    devices: u64,
+    memory_bytes: u64,
+}
+
+impl ServicePolicy {
+    const fn bounds_use(&self) -> bool {
+        self.leases_max.is_some() || self.devices_max.is_some() || self.memory_max_bytes.is_some()
+    }
+
+    const fn bounds_memory(&self) -> bool {
+        self.memory_max_bytes.is_some()
+            || self.lease_memory_min_bytes.is_some()
+            || self.lease_memory_max_bytes.is_some()
+    }
+}
+
+impl Scheduler {
+    /// What stops a request from ever being granted to its service, as it is configured.
+    pub(super) fn allowed_at_all(&self, request: &Request) -> Result<(), Rejection> {
+        let service = &request.holder.service;
+        let policy = self.policy.service(service);
+        if let Share::Part { memory_bytes: Some(bytes), .. } = request.ask.share {
+            let min = policy.lease_memory_min_bytes.unwrap_or(0);
+            let max = policy.lease_memory_max_bytes.unwrap_or(u64::MAX);
+            if !(min..=max).contains(&bytes) {
+                return Err(out_of_bounds("ask.memory_bytes", bytes.to_string(), policy, service));
+            }
+        }
+        let limits = Limits {
+            min: policy.lease_memory_min_bytes.unwrap_or(0),
+            max: policy.lease_memory_max_bytes.unwrap_or(u64::MAX),
+        };
+        let known = self.state.inventory().devices().len() > 0;
+        if policy.bounds_memory() && known && self.least_counted(request, Some(limits)).is_none() {
+            let (field, value) = match request.ask.share {
+                Share::Exclusive => ("ask.exclusive", "true, a whole device".to_owned()),
+                Share::Part { .. } => ("ask.slots", request.ask.share.slots().to_string()),
+            };
+            return Err(out_of_bounds(field, value, policy, service));
+        }
+        match self.over_quota(request, Used::default()) {
+            Some(reached) => Err(Rejection::QuotaReached(Box::new(reached))),
+            None => Ok(()),
+        }
+    }
+
+    /// As many requests of a service wait as may.
+    pub(super) fn waiting_reached(&self, request: &Request) -> Result<(), Rejection> {
+        let service = &request.holder.service;
+        let Some(limit) = self.policy.service(service).waiting_max else { return Ok(()) };
+        let in_use = self.state.services().get(service).map_or(0, |it| it.held.queued);
+        if in_use < limit {
+            return Ok(());
+        }
+        Err(Rejection::QuotaReached(Box::new(QuotaReached {
+            service: service.clone(),
+            quota: Quota::Waiting,
+            limit,
+            in_use,
+            wanted: 1,
+            others_first: false,
+        })))
+    }
+
+    /// The quota that holds a request back at its place among those of its service.
+    pub(super) fn quota_reached(&self, request: &Request, rank: Rank) -> Option<QuotaReached> {
+        let service = &request.holder.service;
+        if !self.policy.service(service).bounds_use() {
+            return None;
+        }
+        self.over_quota(request, self.used_before(service, rank))
+    }
+
+    /// The same, or one that holds back somebody of its service before it.
+    pub(super) fn held_back(&self, request: &Request, rank: Rank) -> Option<QuotaReached> {
+        let service = &request.holder.service;
+        if !self.policy.service(service).bounds_use() {
+            return None;
+        }
+        let own = self.quota_reached(request, rank);
+        if own.is_some() {
+            return own;
+        }
+        let before = self.soft.queue.firsts_of_service(service).into_iter();
+        let before = before
+            .take_while(|other| *other < rank)
+            .find_map(|other| self.quota_reached(&self.state.lease(other.lease)?.request, other));
+        before.map(|reached| QuotaReached { others_first: true, ..reached })
+    }
+
+    /// What its service leaves to a request at its place, of each device; `None`: anything.
+    pub(super) fn limits(&self, request: &Request, rank: Rank) -> Option<Limits> {
+        let service = &request.holder.service;
+        let policy = self.policy.service(service);
+        if !policy.bounds_memory() {
+            return None;
+        }
+        let rest = policy.memory_max_bytes.map_or(u64::MAX, |max| {
+            let left = max.saturating_sub(self.used_before(service, rank).memory_bytes);
+            left.checked_div(u64::from(request.ask.devices)).unwrap_or(left)
+        });
+        Some(Limits {
+            min: policy.lease_memory_min_bytes.unwrap_or(0),
+            max: policy.lease_memory_max_bytes.unwrap_or(u64::MAX).min(rest),
+        })
+    }
+
+    /// Nothing stays kept for those of a service who stand at this place or behind it. Answers whether anything was.
+    pub(super) fn drop_keeps_behind(
+        &mut self,
+        service: &Name,
+        rank: Rank,
+        out: &mut Output,
+    ) -> bool {
+        let keeps = self.keeps_of(service);
+        let behind: Vec<_> = keeps.filter(|(other, _)| *other >= rank).map(|(it, _)| it).collect();
+        for other in &behind {
+            self.drop_keep(other.lease, DropCause::Blocked, Time::ZERO, out);
+        }
+        !behind.is_empty()
+    }
+
+    /// The device that a request prefers, or else its service.
+    pub(super) fn preferred_device<'a>(&'a self, request: &'a Request) -> Option<&'a Name> {
+        let own = request.constraints.preferred_device.as_ref();
+        own.or_else(|| self.policy.service(&request.holder.service).preferred_device.as_ref())
+    }
+
+    /// The request with the preference of its service, where it has none of its own. It is not written into what is
+    /// remembered, so that repeating a request stays the same request under another configuration (P16).
+    pub(super) fn preferring(&self, request: &Request) -> Option<Request> {
+        let preferred = self.preferred_device(request)?;
+        let none = request.constraints.preferred_device.is_none();
+        none.then(|| request.preferring(preferred.clone()))
+    }
+
+    /// What a service uses, and what is kept for those of it who stand before a place.
+    fn used_before(&self, service: &Name, rank: Rank) -> Used {
+        let known = self.state.services().get(service);
+        let mut used = known.map_or_else(Used::default, |it| Used {
+            leases: it.held.leases,
+            devices: it.held.devices,
+            memory_bytes: it.usage.held_bytes(),
+        });
+        let before = |other: &Rank| other.lease != rank.lease && *other < rank;
+        for (_, keep) in self.keeps_of(service).filter(|(other, _)| before(other)) {
+            let share = self.state.lease(keep.lease).map(|lease| lease.request.ask.share);
+            let kept = keep.devices.iter().filter_map(|id| self.state.inventory().device(*id));
+            let kept = kept.zip(share.into_iter().cycle());
+            let bytes = kept.map(|(device, share)| device.facts.counted_bytes(share));
+            used.leases = used.leases.saturating_add(1);
+            used.devices = used.devices.saturating_add(keep.devices.len() as u64);
+            used.memory_bytes = bytes.fold(used.memory_bytes, u64::saturating_add);
+        }
+        used
+    }
+
+    /// What is kept for waiters of a service, with the place as which each keeps it.
+    fn keeps_of(&self, service: &Name) -> impl Iterator<Item = (Rank, &Keep)> {
+        self.state.keeps().iter().filter_map(move |(lane, keep)| {
+            let waiter = self.soft.queue.waiter(keep.lease)?;
+            let rank = if lane.is_owner() { waiter.rank.as_owner() } else { waiter.rank };
+            (waiter.service == *service).then_some((rank, keep))
+        })
+    }
+
+    fn over_quota(&self, request: &Request, used: Used) -> Option<QuotaReached> {
+        let service = &request.holder.service;
+        let policy = self.policy.service(service);
+        let devices = u64::from(request.ask.devices);
+        let memory = policy.memory_max_bytes.and_then(|_| self.least_counted(request, None));
+        let memory = memory.unwrap_or(0).saturating_mul(devices);
+        [
+            (Quota::Leases, policy.leases_max, used.leases, 1),
+            (Quota::Devices, policy.devices_max, used.devices, devices),
+            (Quota::Memory, policy.memory_max_bytes, used.memory_bytes, memory),
+        ]
+        .into_iter()
+        .filter_map(|(quota, limit, in_use, wanted)| {
+            let (limit, service) = (limit?, service.clone());
+            let reached = in_use.saturating_add(wanted) > limit;
+            let others_first = false;
+            reached.then_some(QuotaReached { service, quota, limit, in_use, wanted, others_first })
+        })
+        .next()
+    }
+
+    /// The least that a request could count of a device that would do for it, in bytes; `None`: none would.
+    fn least_counted(&self, request: &Request, limits: Option<Limits>) -> Option<u64> {
+        let share = request.ask.share;
+        if let (Share::Part { slots: None, memory_bytes }, None) = (share, limits) {
+            return memory_bytes;
+        }
+        let site: Site<'_> = self.site();
+        let would_do = |device: &&Device| {
+            limits.is_none_or(|limits| limits.allow(device, share))
+                && site.exclusion(device, request).is_none()
+        };
+        let devices = self.state.inventory().devices().map(|(_, device)| device);
+        devices.filter(would_do).map(|device| device.facts.counted_bytes(share)).min()
+    }
+}
+
+fn out_of_bounds(
+    field: &'static str,
+    value: String,
+    policy: &ServicePolicy,
+    service: &Name,
+) -> Rejection {
+    let least = policy.lease_memory_min_bytes.map(|min| format!("at least {min} bytes"));
+    let most = policy.lease_memory_max_bytes.map(|max| format!("at most {max} bytes"));
+    let bounds: Vec<String> = least.into_iter().chain(most).collect();
+    let bound = format!("{} of each device, for service {service}", bounds.join(" and "));
+    Rejection::InvalidField(InvalidField::new(field, value, bound))
+}
