@@ -106,6 +106,11 @@ impl Waiter {
         self.stands().find(|(at, _, _)| *at == rank).map(|(_, lane, _)| lane)
     }
 
+    /// Its shapes at both places.
+    pub(crate) fn shapes(&self) -> [Option<usize>; 2] {
+        [Some(self.stand.1), self.stand_as_owner.as_ref().map(|(_, shape)| *shape)]
+    }
+
     fn stands(&self) -> impl Iterator<Item = (Rank, &Lane, usize)> {
         let owner = self.stand_as_owner.iter();
         let owner = owner.map(|(lane, shape)| (self.rank.as_owner(), lane, *shape));

@@ -126,10 +126,9 @@ impl Scheduler {
     }
 
     fn try_head(&mut self, head: &Head, pass: &mut Pass, out: &mut Output) -> Tried {
-        let waiter = self.soft.queue.waiter(head.key.lease);
-        let Some(lane) = waiter.and_then(|waiter| waiter.lane_at(head.key.rank())).cloned() else {
-            return Tried::Gone;
-        };
+        let Some(waiter) = self.soft.queue.waiter(head.key.lease) else { return Tried::Gone };
+        let Some(lane) = waiter.lane_at(head.key.rank()).cloned() else { return Tried::Gone };
+        let shapes = waiter.shapes();
         let key = head.key;
         let Some(request) = self.state.lease(key.lease).map(|lease| lease.request.clone()) else {
             return Tried::Stays;
@@ -145,6 +144,10 @@ impl Scheduler {
             return Tried::Stays;
         }
         if self.try_grant(key, out) {
+            // There may be no such shape any more: it did not fit at the other place, say.
+            shapes.into_iter().flatten().for_each(|shape| {
+                pass.failed.remove(&shape);
+            });
             let first = pass.firsts.iter().any(|(first, _)| first.lease == key.lease);
             return if first { Tried::Again } else { Tried::Granted };
         }
