@@ -35,6 +35,8 @@ pub(crate) enum Deadline {
     Away(LeaseId),
     /// A waiter may have aged by one class (P10).
     Aging(LeaseId),
+    /// Leases that were let in on devices kept for a request may have to go (P10).
+    TakeBack(LeaseId),
     /// A keep may lapse, or a bar to keeping end (P10).
     Keep(LeaseId),
 }

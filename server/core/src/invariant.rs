@@ -10,7 +10,7 @@ use crate::{
     fairness::entry_charge,
     id::{DeviceId, LeaseId, Name, Token},
     inventory::{Device, Node, Sums},
-    lease::{Lease, State as LeaseState},
+    lease::{Lease, State as LeaseState, Why},
     order::Lane,
     request::{Preemptible, Share},
     state::{Held, State, Tally},
@@ -46,7 +46,8 @@ pub fn check(state: &State) -> Result<(), Violation> {
 /// # Errors
 /// How the grant does not fit.
 pub fn grant_fits(state: &State, event: &Event) -> Result<(), Violation> {
-    let Event::Granted { lease, token, devices, .. } = event else { return Ok(()) };
+    let Event::Granted { lease, token, devices, basis, .. } = event else { return Ok(()) };
+    let guest = basis.why == Why::Backfilled;
     let Some(lease) = state.lease(*lease) else { return Err(format!("lease {lease} is unknown")) };
     let ask = lease.request.ask;
     if devices.len() != ask.devices as usize || !devices.is_sorted_by(|a, b| a < b) {
@@ -84,7 +85,7 @@ pub fn grant_fits(state: &State, event: &Event) -> Result<(), Violation> {
                 lease.id, device.facts.uuid
             ));
         }
-        if device.kept_for.is_some_and(|kept| kept != lease.id) {
+        if !guest && device.kept_for.is_some_and(|kept| kept != lease.id) {
             return Err(format!(
                 "lease {} is granted {}, kept for another",
                 lease.id, device.facts.uuid

@@ -256,6 +256,14 @@ pub(crate) fn forecast_end(lease: &Lease) -> Time {
     }
 }
 
+/// When a lease is over at the latest; never, where it has no longest lifetime.
+pub(crate) fn lifetime_end(lease: &Lease) -> Time {
+    match (lease.first_granted_at, lease.request.lifetime_max) {
+        (Some(granted), Some(lifetime)) => granted.after(lifetime),
+        _ => Time::NEVER,
+    }
+}
+
 /// The nodes of a set of devices, each once.
 pub(crate) fn nodes_of(inventory: &Inventory, devices: &[DeviceId]) -> Vec<NodeId> {
     let node = |id: &DeviceId| inventory.device(*id).map(|device| device.node);

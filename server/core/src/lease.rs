@@ -66,6 +66,8 @@ pub enum Why {
     Preempted,
     /// Its service owns them.
     Owned,
+    /// They are kept for an earlier request, and it is sure to be gone in time.
+    Backfilled,
 }
 
 /// Why a lease ended, or is about to.
@@ -236,6 +238,9 @@ pub struct Lease {
     pub granted_class: Class,
     /// How many devices would have done at that grant, and why these.
     pub basis: Option<Basis>,
+    /// The request for which its devices were kept when it was let in there: for that one, and whoever goes before that,
+    /// it goes again (P10).
+    pub backfilled_for: Option<LeaseId>,
     /// What it was asked, while PAUSING; the last notice afterwards.
     pub notice: Option<Notice>,
     /// When it was paused last.
@@ -282,6 +287,7 @@ impl Lease {
             granted_at: None,
             granted_class: Class::default(),
             basis: None,
+            backfilled_for: None,
             notice: None,
             paused_at: None,
             pause_took: None,

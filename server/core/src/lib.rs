@@ -15,6 +15,7 @@
 
 mod affinity;
 mod attribution;
+mod backfill;
 mod changes;
 mod deadline;
 pub mod event;

@@ -56,7 +56,7 @@ pub(crate) struct Site<'a> {
     pub(crate) lingering: &'a BTreeMap<DeviceId, BTreeSet<Process>>,
     /// Nodes whose drivers are let go on purpose.
     pub(crate) quiesced: &'a BTreeSet<NodeId>,
-    /// Closed parts to be looked at as if they were open.
+    /// Parts, closed or held, to be looked at as if they were open.
     pub(crate) opening: Option<&'a BTreeSet<(DeviceId, LeaseId)>>,
     /// The requests seen so far.
     pub(crate) mix: &'a Mix,

@@ -39,6 +39,8 @@ pub struct Policy {
     pub fairness: bool,
     /// In how long the use of a service halves in its share (P10).
     pub half_life: Span,
+    /// Whether requests that are sure to be gone in time are let in where devices are kept for an earlier one.
+    pub backfill: bool,
     /// How long devices are kept for a request with no forecast end, and then not (P10).
     pub keep_max: Span,
     /// Waiting so long raises the order by one class (P10).
@@ -187,6 +189,7 @@ impl Default for Policy {
             services_default: ServicePolicy::default(),
             fairness: true,
             half_life: HALF_LIFE_DEFAULT,
+            backfill: true,
             keep_max: Span::from_minutes(10),
             aging_step: Span::from_minutes(10),
             exclusive_foreign_max_bytes: 1 << 30,

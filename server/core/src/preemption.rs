@@ -9,13 +9,15 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    fairness::Shares,
     id::{DeviceId, LeaseId},
     inventory::{Device, Node},
-    keeping::forecast_end,
+    keeping::{forecast_end, lifetime_end},
     lease::{Lease, State as LeaseState},
     notice::Notice,
-    order::Class,
+    order::{Class, OrderKey},
     placement::Site,
+    queue::{Queue, Waiter},
     request::{Preemptible, Request},
     soft::Closing,
     state::State,
@@ -30,6 +32,11 @@ pub(crate) struct Preemptor<'a> {
     pub(crate) site: &'a Site<'a>,
     pub(crate) state: &'a State,
     pub(crate) closing: &'a BTreeMap<(DeviceId, LeaseId), Closing>,
+    pub(crate) queue: &'a Queue,
+    pub(crate) shares: Shares<'a>,
+    /// Which request it is, and its place in the order.
+    pub(crate) lease: LeaseId,
+    pub(crate) key: Option<OrderKey>,
 }
 
 /// What a lease in the way costs.
@@ -79,9 +86,17 @@ impl Preemptor<'_> {
             return Some(Loss::NONE);
         }
         let lease = self.state.lease(id)?;
+        if self.guest(lease) {
+            return Some(Loss::NONE);
+        }
         if !self.may_preempt() || self.bar(lease, device).is_some() {
             return None;
         }
+        Some(self.cost(lease, device))
+    }
+
+    /// What going costs a lease that holds a device.
+    pub(crate) fn cost(&self, lease: &Lease, device: DeviceId) -> Loss {
         let granted = lease.granted_at.unwrap_or(Time::ZERO);
         let held = self.site.now.since(granted);
         let declared = lease.request.pause_cost.unwrap_or(Span::ZERO);
@@ -90,7 +105,7 @@ impl Preemptor<'_> {
             Preemptible::End | Preemptible::Never => held.plus(declared),
         };
         let not_borrower = !self.borrowed(lease, device);
-        Some(Loss { not_borrower, class: lease.granted_class, lost, held })
+        Loss { not_borrower, class: lease.granted_class, lost, held }
     }
 
     /// What a lease in the way on a host costs; `None`: it may not be preempted.
@@ -120,6 +135,16 @@ impl Preemptor<'_> {
         (lease.shielded_until > now).then_some(Bar::Shielded)
     }
 
+    /// The lease was let in for as long as this request waits, or one behind it in the order: it goes in time (P10).
+    pub(crate) fn guest(&self, lease: &Lease) -> bool {
+        let Some(host) = lease.backfilled_for.filter(|_| lease.state.holds()) else { return false };
+        let behind = |host: &Waiter| {
+            let at = host.rank.at(self.shares.of(&host.service));
+            self.key.is_some_and(|key| key < at)
+        };
+        host == self.lease || self.queue.waiter(host).is_some_and(behind)
+    }
+
     /// The request's service owns the device, and the lease is another's.
     fn borrowed(&self, lease: &Lease, device: DeviceId) -> bool {
         let service = &self.request.holder.service;
@@ -134,7 +159,8 @@ impl Preemptor<'_> {
             return closed.map_or(Time::ZERO, |closed| closing.opens_at(closed.until, policy));
         }
         let Some(lease) = self.state.lease(id) else { return Time::ZERO };
-        let by_itself = forecast_end(lease);
+        // What a lifetime ends is closed for the lock delay.
+        let by_itself = forecast_end(lease).min(lifetime_end(lease).after(policy.lock_delay));
         let noticed_at = match (&lease.notice, lease.state) {
             (Some(notice), LeaseState::Pausing) => return notice.deadline.min(by_itself),
             _ if !self.may_preempt() => return by_itself,

@@ -16,6 +16,7 @@ use std::{
 };
 
 use crate::{
+    backfill::Brevity,
     fairness::Shares,
     id::{Caller, LeaseId, Name, Ticket},
     order::{Group, Lane, OrderKey, Rank},
@@ -29,11 +30,14 @@ struct Shape {
     lane: Lane,
     ask: Ask,
     constraints: Constraints,
+    /// Who is sure to be gone in time may be let in where others are not.
+    brevity: Option<Brevity>,
 }
 
 impl Shape {
     fn of(request: &Request, lane: Lane) -> Self {
-        Self { lane, ask: request.ask, constraints: request.constraints.clone() }
+        let (ask, constraints) = (request.ask, request.constraints.clone());
+        Self { lane, ask, constraints, brevity: Brevity::of(request) }
     }
 }
 

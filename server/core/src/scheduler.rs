@@ -3,11 +3,12 @@
 //! A batch is `begin`, any number of `step`s that share one `now`, and `finish`. Steps run to completion and cannot
 //! fail: a refusal is an effect, and an event that does not fit the state is a defect that stops the process.
 //! The rules are beside this file: `acquire`, `hold` (renew, release, acknowledge, revoke), `notice` and `pause`,
-//! `reclaim` and `check` (what is closed, and what opens it), `serve` and `keep` (the queue, keeping, preemption),
-//! `quota`, `drain` (cordons), `import` (devices that an import closed), `presence` (callers and sessions), `observe` and `moves`
+//! `reclaim` and `check` (what is closed, and what opens it), `serve`, `keep` and `backfill` (the queue, keeping,
+//! preemption), `quota`, `drain` (cordons), `import` (devices that an import closed), `presence` (callers and sessions), `observe` and `moves`
 //! (devices and nodes), `tick` (deadlines), `portions` (what is too much for one batch), `show` and `explain` (views).
 
 mod acquire;
+mod backfill;
 mod check;
 mod drain;
 mod explain;

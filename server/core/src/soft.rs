@@ -39,6 +39,8 @@ pub(crate) struct Soft {
     pub(crate) noticed_for: BTreeMap<Cause, BTreeMap<LeaseId, Time>>,
     /// Waiting requests for which others gave their devices back.
     pub(crate) served_by_notice: BTreeSet<LeaseId>,
+    /// Leases that were let in on devices kept for others, while they hold them.
+    pub(crate) guests: BTreeSet<LeaseId>,
     /// Leases whose holder spoke of them last by a unary call: their holder is there while they are renewed.
     pub(crate) unary: BTreeSet<LeaseId>,
     /// Resumed leases whose new token was used: the one before is worthless (P17).

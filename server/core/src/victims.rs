@@ -102,23 +102,55 @@ impl Preemptor<'_> {
         choices.min_by(|one, other| (one.total, &one.leases).cmp(&(other.total, &other.leases)))
     }
 
-    /// When a request fits on these devices if everybody there goes when it should; never, where nobody knows.
-    pub(crate) fn clear_at(&self, devices: &[DeviceId]) -> Time {
-        let Some(mut clearing) = Clearing::whole(self, devices) else { return Time::NEVER };
-        let mut order: Vec<(Time, LeaseId)> = (clearing.everybody().into_iter())
-            .map(|(lease, device)| (self.gone_at(lease, device), lease))
-            .collect();
-        order.sort_unstable();
+    /// When a request fits on these devices if everybody there goes when it should, and which guests have to be gone then.
+    pub(crate) fn start(&self, devices: &[DeviceId]) -> Start {
+        let Some(mut clearing) = Clearing::whole(self, devices) else { return Start::NEVER };
+        let (rule, everybody) = (self.site.policy.victims, clearing.everybody());
+        let mut guests: Vec<(Rank, LeaseId)> = Vec::new();
+        let mut others: Vec<(Time, LeaseId)> = Vec::new();
+        for (id, device) in everybody {
+            match self.state.lease(id).filter(|lease| self.guest(lease)) {
+                Some(lease) => guests.push((rank(rule, &self.cost(lease, device)), id)),
+                None => others.push((self.gone_at(id, device), id)),
+            }
+        }
+        guests.iter().for_each(|(_, guest)| clearing.go(*guest));
+        others.sort_unstable();
         let mut at = Time::ZERO;
-        for (gone_at, lease) in order {
+        for (gone_at, lease) in others {
             if clearing.clear() {
                 break;
             }
             at = at.max(gone_at);
             clearing.go(lease);
         }
-        if clearing.clear() { at } else { Time::NEVER }
+        if !clearing.clear() {
+            return Start::NEVER;
+        }
+        // The one who loses most stays, if the others make room enough.
+        guests.sort_unstable();
+        let mut going = BTreeSet::new();
+        for (_, guest) in guests.into_iter().rev() {
+            clearing.stay(guest);
+            if !clearing.clear() {
+                clearing.go(guest);
+                going.insert(guest);
+            }
+        }
+        Start { at, guests: going }
     }
+}
+
+/// See [`Preemptor::start`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// Never, where nobody knows.
+    pub(crate) at: Time,
+    pub(crate) guests: BTreeSet<LeaseId>,
+}
+
+impl Start {
+    const NEVER: Self = Self { at: Time::NEVER, guests: BTreeSet::new() };
 }
 
 /// Devices and hosts that a request is to fit on, as they are without some of the leases.
@@ -134,7 +166,7 @@ struct Clearing<'a> {
 }
 
 impl<'a> Clearing<'a> {
-    /// As if all that is closed there were open.
+    /// As if all that is closed there were open, and all guests were gone.
     fn of(preemptor: &'a Preemptor<'a>, ids: &[DeviceId]) -> Option<Self> {
         let mut clearing = Self::whole(preemptor, ids)?;
         for device in clearing.devices.values_mut() {
@@ -142,6 +174,11 @@ impl<'a> Clearing<'a> {
             closed.into_iter().for_each(|lease| device.open(lease));
         }
         clearing.look(ids.iter().copied());
+        for lease in clearing.everybody().into_keys() {
+            if preemptor.state.lease(lease).is_some_and(|lease| preemptor.guest(lease)) {
+                clearing.go(lease);
+            }
+        }
         Some(clearing)
     }
 

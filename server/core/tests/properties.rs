@@ -19,7 +19,7 @@ use gpulease_core::{
     event::Event,
     id::{Caller, Holder, LeaseId, Name, Ticket, Token},
     input::Input,
-    lease::{Lease, State as LeaseState},
+    lease::{Lease, State as LeaseState, Why},
     output::{Answer, Effect, Rejection},
     policy::{Owner, Policy, VictimRule},
     request::{Ask, Constraints, Request, RequestFields},
@@ -369,8 +369,10 @@ impl Life {
                 && other.request.ask == request.ask
                 && other.request.constraints == request.constraints
         };
-        // In a batch the earlier one may have come back only after the grant.
-        if self.batch.is_some() || granted.previous_token > Token(0) {
+        // Who is let in until another's turn may be so for being shorter. In a batch the earlier one may have come back
+        // only after the grant.
+        let guest = granted.basis.is_some_and(|basis| basis.why == Why::Backfilled);
+        if guest || self.batch.is_some() || granted.previous_token > Token(0) {
             return;
         }
         if let Some(earlier) = state.leases().values().find(same) {

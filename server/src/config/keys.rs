@@ -101,6 +101,9 @@ pub(super) static ALL: &[Key] = &[
     key!("leases.checkpoint", "How often the time is made durable while leases live: what a crash may add to a maximum lifetime.",
         Span { min: Span::from_secs(1), max: Span::from_secs(60), }, policy.checkpoint),
 
+    key!("queue.backfill", "Whether a request that is sure to be gone in time may use devices that are kept for an earlier one: its longest lifetime fits, or it may be preempted and its expected duration fits together with a notice.",
+        Boolean {}, policy.backfill),
+
     key!("preemption.victims", "Who goes first of those that may be preempted, borrowers and low priorities before others in any case.",
         Victims {}, policy.victims),
 

@@ -170,14 +170,16 @@ impl Site<'_> {
     /// A device without those of its closed parts that are to be looked at as open.
     fn as_if_open(&self, id: DeviceId, device: &Device) -> Option<Device> {
         let opening = self.opening?;
-        let parts: Vec<LeaseId> = (device.closed.keys().copied())
-            .filter(|lease| opening.contains(&(id, *lease)))
-            .collect();
+        let all = (id, LeaseId(0))..=(id, LeaseId(u64::MAX));
+        let parts: Vec<LeaseId> = opening.range(all).map(|(_, lease)| *lease).collect();
         if parts.is_empty() {
             return None;
         }
         let mut opened = device.clone();
-        parts.into_iter().for_each(|lease| opened.open(lease));
+        for lease in parts {
+            opened.open(lease);
+            opened.unhold(lease);
+        }
         Some(opened)
     }
 

@@ -7,7 +7,7 @@ use crate::{
     deadline::Deadline,
     event::Event,
     id::{Caller, DeviceId, LeaseId, Ticket, Token},
-    lease::{Basis, State as LeaseState},
+    lease::{Basis, State as LeaseState, Why},
     order::{Class, OrderKey, Rank, Standing},
     output::{Answer, Effect, Output, Rejection},
     placement::Place,
@@ -60,7 +60,9 @@ impl Scheduler {
         }
         if let Some((place, class)) = place {
             let basis = self.basis(key, &request, &place);
-            self.drop_keeps_on(&place.devices, lease, out);
+            if basis.why != Why::Backfilled {
+                self.drop_keeps_on(&place.devices, lease, out);
+            }
             self.grant(lease, place.devices, (class, basis), out);
             let view = self.lease_view_of(lease);
             reply(out, ticket, Ok(Answer::Lease(Box::new(view))));
@@ -89,14 +91,17 @@ impl Scheduler {
     ) -> Option<(Place, Class)> {
         let own = key.rank().as_owner().at(key.share);
         let owner = self.owns_enough(request).then_some(own);
+        // Those of its service who wait for quota go before it.
+        let held_back = |key: OrderKey| self.held_back(request, key.rank()).is_some();
         let place = |key: OrderKey| {
-            // Those of its service who wait for quota go before it.
-            if self.held_back(request, key.rank()).is_some() {
-                return None;
-            }
-            Some((self.place_for(request, key, may_wait)?, key.class()))
+            let place = (!held_back(key)).then(|| self.place_for(request, key, may_wait)).flatten();
+            Some((place?, key.class()))
         };
-        owner.and_then(place).or_else(|| place(key))
+        let guest = || {
+            let may = may_wait && !held_back(key);
+            Some((may.then(|| self.backfill(request, key)).flatten()?, key.class()))
+        };
+        owner.and_then(place).or_else(|| place(key)).or_else(guest)
     }
 
     /// The lease that a repeated request id names (P16).
@@ -214,6 +219,7 @@ impl Scheduler {
         self.soft.expiries.insert(lease, expiry);
         self.soft.deadlines.set(expiry, Deadline::Expiry(lease));
         self.remind_of_minimum_hold(lease);
+        self.book_guest(lease);
     }
 
     /// A lease is over, or RECLAIMING: nothing of it expires.

@@ -102,7 +102,7 @@ impl Scheduler {
         let site = self.site();
         let lane = self.state.keep_of(lease.id).map(|(lane, _)| lane.clone());
         let lane = lane.unwrap_or(Lane::Of(lease.request.priority));
-        let preemptor = self.preemptor(&site, &lane, &lease.request);
+        let preemptor = self.preemptor(&site, &lane, lease.id, &lease.request);
         for id in kept.iter().copied().chain(others) {
             let Some(device) = self.state.inventory().device(id) else { continue };
             for holder in device.holding.keys().chain(device.closed.keys()) {
@@ -127,6 +127,7 @@ impl Scheduler {
             .is_some_and(|noticed| noticed.contains_key(&id));
         let preemption = match lease.state {
             _ if noticed => "was given notice for it",
+            _ if preemptor.guest(lease) => "was let in while it waits, and goes in time",
             LeaseState::Pausing => "has a notice for another",
             LeaseState::Active => match preemptor.bar(lease, device) {
                 None if self.state.keep_of(waiter.id).is_none() => "may be preempted in its turn",
@@ -168,8 +169,8 @@ impl Scheduler {
             return;
         };
         let site = self.site();
-        let preemptor = self.preemptor(&site, lane, &lease.request);
-        let latest = preemptor.clear_at(&keep.devices);
+        let preemptor = self.preemptor(&site, lane, lease.id, &lease.request);
+        let latest = preemptor.start(&keep.devices).at;
         if latest == Time::NEVER {
             waiting.forecast_basis =
                 "a lease on the devices kept for it did not say how long it will hold".to_owned();

@@ -139,7 +139,7 @@ impl Scheduler {
         let standing = standing.filter(|_| lease.state == LeaseState::Pausing);
         let standing = standing.ok_or(Rejection::NoticeOver { lease: id })?;
         let (over, max) = (self.notice_over(id, standing), self.policy.notice_max);
-        let bound = standing.extends_to(over, max);
+        let bound = self.extends_to(id, standing, over);
         let bound = bound.ok_or(Rejection::NoticeAtBound { lease: id, max })?;
         self.heard_from(id, caller, token, out);
         self.extend_to(id, over.after(extension).min(bound), out);

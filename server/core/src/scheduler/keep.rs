@@ -15,6 +15,7 @@ use crate::{
     output::Output,
     placement::Site,
     preemption::Preemptor,
+    queue::Waiter,
     request::Request,
     state::Keep,
     time::{Span, Time},
@@ -99,7 +100,7 @@ impl Scheduler {
         };
         let site = self.site();
         let served = |lane: &Lane, devices: &[DeviceId]| {
-            let preemptor = self.preemptor(&site, lane, &lease.request);
+            let preemptor = self.preemptor(&site, lane, id, &lease.request);
             preemptor.may_preempt() && preemptor.victims(devices).is_some()
         };
         if self.awaited(&keep.devices) || (!lane.is_owner() && served(elsewhere, &keep.devices)) {
@@ -111,10 +112,14 @@ impl Scheduler {
 
     /// A set is kept, but somebody there may not be preempted: another set, where nobody is such, is better.
     fn keep_better(&mut self, key: OrderKey, lane: &Lane, out: &mut Output) {
+        if let Some(choice) = self.but_for_guests(key, lane) {
+            self.drop_keep(key.lease, DropCause::Better, Time::ZERO, out);
+            return self.keep(key.lease, lane, choice, out);
+        }
         let Some(lease) = self.state.lease(key.lease) else { return };
         let (request, kept) = (lease.request.clone(), self.kept_in(lane));
         let site = self.site();
-        let preemptor = self.preemptor(&site, lane, &request);
+        let preemptor = self.preemptor(&site, lane, key.lease, &request);
         if !preemptor.may_preempt() || self.awaited(&kept) || preemptor.victims(&kept).is_some() {
             return;
         }
@@ -130,7 +135,7 @@ impl Scheduler {
     }
 
     /// A device was not measured yet since the start: what is in the way there is not known.
-    fn awaited(&self, devices: &[DeviceId]) -> bool {
+    pub(super) fn awaited(&self, devices: &[DeviceId]) -> bool {
         let site = self.site();
         devices.iter().any(|id| site.awaits_first_sample(*id))
     }
@@ -141,7 +146,7 @@ impl Scheduler {
         let barred = |id| lease.keep_barred_until > self.now() && lease.keep_barred.contains(&id);
         let site = self.site();
         let service = lane.is_owner().then_some(&lease.request.holder.service);
-        let preemptor = self.preemptor(&site, lane, &lease.request);
+        let preemptor = self.preemptor(&site, lane, key.lease, &lease.request);
         let near = Near::of(&self.state, &lease.request);
         let limits = self.limits(&lease.request, key.rank());
         keeping::choose(&preemptor, &|id, device| {
@@ -158,10 +163,14 @@ impl Scheduler {
         &'a self,
         site: &'a Site<'a>,
         lane: &Lane,
+        lease: LeaseId,
         request: &'a Request,
     ) -> Preemptor<'a> {
-        let (state, closing) = (&self.state, &self.soft.closing);
-        Preemptor { request, as_owner: lane.is_owner(), site, state, closing }
+        let (state, closing, queue) = (&self.state, &self.soft.closing, &self.soft.queue);
+        let (as_owner, shares) = (lane.is_owner(), self.shares());
+        let rank = |it: &Waiter| if as_owner { it.rank.as_owner() } else { it.rank };
+        let key = queue.waiter(lease).map(|it| rank(it).at(shares.of(&it.service)));
+        Preemptor { request, as_owner, site, state, closing, queue, shares, lease, key }
     }
 
     fn keep(&mut self, lease: LeaseId, lane: &Lane, choice: Choice, out: &mut Output) {
@@ -180,23 +189,23 @@ impl Scheduler {
         let Some(request) = self.state.lease(key.lease).map(|lease| lease.request.clone()) else {
             return;
         };
-        let site = self.site();
-        let preemptor = self.preemptor(&site, lane, &request);
-        if !preemptor.may_preempt() || self.awaited(&kept) {
+        if self.awaited(&kept) {
             return;
         }
+        let site = self.site();
+        let preemptor = self.preemptor(&site, lane, key.lease, &request);
         // Those who only may not yet be hit have a deadline of their own for that.
-        let Some(victims) = preemptor.victims(&kept) else {
-            return self.drop_cause_of(key.lease, out);
-        };
+        let victims = if preemptor.may_preempt() { preemptor.victims(&kept) } else { None };
+        let mut going = victims.map(|victims| victims.leases).unwrap_or_default();
+        going.extend(self.guests_due((lane, key.lease), &kept));
         let cause = Cause::Preemption(key.lease);
-        for id in self.noticed_for(cause).difference(&victims.leases) {
+        for id in self.noticed_for(cause).difference(&going) {
             self.drop_cause_on(*id, cause, out);
         }
         if self.served_by_closing(&request, key) {
             return;
         }
-        for id in &victims.leases {
+        for id in &going {
             let before = out.weight;
             self.give_notice(*id, cause, out);
             // Only behind a new notice, so that every portion comes nearer to the end.
@@ -248,6 +257,7 @@ impl Scheduler {
         let lapsed = cause == DropCause::Lapsed;
         let barred = if lapsed { self.in_vain(keep) } else { Box::default() };
         self.emit(Event::KeepDropped { lease, cause, barred_until, barred }, out);
+        self.soft.deadlines.clear(Deadline::TakeBack(lease));
         self.drop_cause_of(lease, out);
         let bar_ends = self.state.lease(lease).map_or(Time::ZERO, |lease| lease.keep_barred_until);
         if bar_ends > self.now() {

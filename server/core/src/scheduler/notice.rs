@@ -186,13 +186,19 @@ impl Scheduler {
     pub(super) fn notice_view(&self, lease: &Lease) -> Option<NoticeView> {
         let notice = lease.notice.as_ref().filter(|_| lease.state == LeaseState::Pausing)?;
         let over = self.notice_over(lease.id, notice);
-        let extends_to = notice.extends_to(over, self.policy.notice_max);
+        let extends_to = self.extends_to(lease.id, notice, over);
         Some(NoticeView {
             id: notice.id,
             remaining: over.since(self.now()),
             causes: notice.causes.iter().filter_map(|cause| self.cause_view(*cause)).collect(),
             extension_max: extends_to.map(|bound| bound.since(over)),
         })
+    }
+
+    /// Up to when the holder may extend a notice that is `over` then.
+    pub(super) fn extends_to(&self, id: LeaseId, notice: &Notice, over: Time) -> Option<Time> {
+        let bound = notice.extends_to(over, self.policy.notice_max)?;
+        Some(bound.min(self.guest_until(id))).filter(|bound| *bound > over)
     }
 
     fn cause_view(&self, cause: Cause) -> Option<CauseView> {

@@ -46,6 +46,8 @@ impl Scheduler {
     pub(super) fn rank(&self, lease: &Lease) -> Rank {
         let resumed = lease.first_granted_at.is_some();
         let since = lease.paused_at.filter(|_| resumed).unwrap_or(lease.requested_at);
+        // Who was let in and gave way does not go before whoever it gave way for.
+        let resumed = resumed && lease.backfilled_for.is_none();
         let standing =
             Standing { lease: lease.id, priority: lease.request.priority, resumed, since };
         Rank::new(standing, self.now(), self.policy.aging_step)
@@ -87,6 +89,7 @@ impl Scheduler {
     /// A lease holds nothing any more: no notice, no minimum hold.
     pub(super) fn forget_holding(&mut self, id: LeaseId) {
         self.forget_notice(id);
+        self.soft.guests.remove(&id);
         self.soft.deadlines.clear(Deadline::MinimumHold(id));
         if self.state.lease(id).is_none_or(|lease| !lease.state.live()) {
             self.forget_live(id);

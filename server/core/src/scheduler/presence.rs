@@ -151,9 +151,9 @@ impl Scheduler {
         let request = self.state.lease(id)?.request.clone();
         let waiter = self.soft.queue.remove(&request, id)?;
         self.soft.served_by_notice.remove(&id);
-        for deadline in [Deadline::Wait, Deadline::Away, Deadline::Aging, Deadline::Keep] {
-            self.soft.deadlines.clear(deadline(id));
-        }
+        let kinds =
+            [Deadline::Wait, Deadline::Away, Deadline::Aging, Deadline::Keep, Deadline::TakeBack];
+        kinds.iter().for_each(|deadline| self.soft.deadlines.clear(deadline(id)));
         Some(waiter.presence)
     }
 }

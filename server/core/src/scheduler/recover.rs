@@ -95,6 +95,7 @@ impl Scheduler {
         self.soft.expiries.insert(id, expiry);
         self.soft.deadlines.set(expiry, Deadline::Expiry(id));
         self.remind_of_minimum_hold(id);
+        self.book_guest(id);
     }
 
     /// A holder has all of its notice again: its answer may have been on its way.

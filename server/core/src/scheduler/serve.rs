@@ -52,6 +52,23 @@ enum Tried {
     Again,
 }
 
+/// Which devices a request may be placed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Those kept for nobody else.
+    Free,
+    /// If it does not fit there, those kept for somebody later too.
+    Over,
+    /// Besides those kept for nobody, those kept for this earlier request.
+    GuestOf(LeaseId),
+}
+
+impl Reach {
+    const fn guest_of(self) -> Option<LeaseId> {
+        if let Self::GuestOf(host) = self { Some(host) } else { None }
+    }
+}
+
 impl Scheduler {
     /// Goes through the order: what fits is granted, the first of each lane that does not keeps devices, and then
     /// those in the way of these are given notice.
@@ -169,7 +186,9 @@ impl Scheduler {
         };
         let Some((place, class)) = self.turn_of(&request, key) else { return false };
         let basis = self.basis(key, &request, &place);
-        self.drop_keeps_on(&place.devices, key.lease, out);
+        if basis.why != Why::Backfilled {
+            self.drop_keeps_on(&place.devices, key.lease, out);
+        }
         let presence = self.unqueue(key.lease);
         self.drop_cause_of(key.lease, out);
         self.grant(key.lease, place.devices, (class, basis), out);
@@ -188,6 +207,7 @@ impl Scheduler {
     fn turn_of(&self, request: &Request, key: OrderKey) -> Option<(Place, Class)> {
         let place = self.place_for(request, key, true);
         if place.is_some() || key.class() != Class::Owner {
+            let place = place.or_else(|| self.backfill(request, key));
             return place.map(|place| (place, key.class()));
         }
         let own = self.key_at(self.soft.queue.waiter(key.lease)?.rank)?;
@@ -201,7 +221,9 @@ impl Scheduler {
     pub(super) fn basis(&self, key: OrderKey, request: &Request, place: &Place) -> Basis {
         let uuid = |id: &DeviceId| self.state.inventory().device(*id).map(|it| &it.facts.uuid);
         let preferred = self.preferred_device(request);
-        let why = if self.soft.served_by_notice.contains(&key.lease) {
+        let why = if self.is_guest_at(&place.devices, key, request) {
+            Why::Backfilled
+        } else if self.soft.served_by_notice.contains(&key.lease) {
             Why::Preempted
         } else if self.state.keep_of(key.lease).is_some() {
             Why::Kept
@@ -236,6 +258,17 @@ impl Scheduler {
         key: OrderKey,
         take_over: bool,
     ) -> Option<Place> {
+        let reach = if take_over { Reach::Over } else { Reach::Free };
+        self.place_within(site, request, key, reach)
+    }
+
+    pub(super) fn place_within(
+        &self,
+        site: &Site<'_>,
+        request: &Request,
+        key: OrderKey,
+        reach: Reach,
+    ) -> Option<Place> {
         if self.soft.queue.awaits_before(key, &request.holder.service)
             || self.quota_reached(request, key.rank()).is_some()
         {
@@ -253,8 +286,11 @@ impl Scheduler {
             !device.closed.contains_key(&key.lease)
                 && limits.is_none_or(|limits| limits.allow(device, request.ask.share))
         };
-        let own = |device: &Device| device.kept_for.is_none_or(|lease| lease == key.lease);
-        let host_kept = self.host_kept(key, &request.holder.service);
+        let guest_of = reach.guest_of();
+        let own = |device: &Device| {
+            device.kept_for.is_none_or(|lease| lease == key.lease || Some(lease) == guest_of)
+        };
+        let host_kept = self.host_kept(key, &request.holder.service, guest_of);
         let nodes = self.nodes_with_keeps();
         let resumed = self.state.lease(key.lease).is_some_and(|it| it.first_granted_at.is_some());
         let everywhere = service.is_some() || near != Near::Anywhere || limits.is_some() || resumed;
@@ -267,7 +303,7 @@ impl Scheduler {
             self.soft.capacity.borrow_mut().place(site, &search)
         };
         let free = place(&|id, device| own(device) && mine(id, device) && clean(device));
-        if free.is_some() || !take_over || nodes.is_empty() {
+        if free.is_some() || reach != Reach::Over || nodes.is_empty() {
             return free;
         }
         place(&|id, device| {
@@ -339,10 +375,12 @@ impl Scheduler {
         owned.count() >= request.ask.devices as usize
     }
 
-    /// Host CPU and memory that requests before this place of a service count on, where devices are kept for them.
-    fn host_kept(&self, key: OrderKey, service: &Name) -> HostKept {
+    /// Host CPU and memory that requests before this place of a service count on, where devices are kept for them; not
+    /// those of the one whose guest it would be.
+    fn host_kept(&self, key: OrderKey, service: &Name, host: Option<LeaseId>) -> HostKept {
         let mut kept = HostKept::new();
-        for keep in self.state.keeps().values().filter(|keep| keep.lease != key.lease) {
+        let others = self.state.keeps().values();
+        for keep in others.filter(|keep| keep.lease != key.lease && Some(keep.lease) != host) {
             let Some(lease) = self.state.lease(keep.lease) else { continue };
             let constraints = &lease.request.constraints;
             let (cpu, memory) = (constraints.host_cpu_millis, constraints.host_memory_bytes);

@@ -34,6 +34,8 @@ impl Scheduler {
                 Deadline::Wait(lease) => self.wait_due(lease, out),
                 Deadline::Away(lease) => self.away_due(lease, out),
                 Deadline::Aging(lease) => self.aging_due(lease),
+                // The pass over the order looks who has to go.
+                Deadline::TakeBack(_) => self.soft.dirty = true,
                 Deadline::Keep(lease) => self.keep_due(lease, out),
             }
         }

@@ -7,7 +7,7 @@ use crate::{
     event::{At, Event},
     id::{DeviceId, LeaseId, Name, NodeId, Token},
     inventory::{Closed, ClosedUntil, Cordon, DeviceFacts, NodeFacts},
-    lease::{Basis, DropCause, EndReason, FactKind, Lease, OpenCause, State as LeaseState},
+    lease::{Basis, DropCause, EndReason, FactKind, Lease, OpenCause, State as LeaseState, Why},
     notice::Target,
     order::{Class, Lane},
     placement::Demand,
@@ -165,6 +165,9 @@ impl State {
             return Err(format!("token {token} is not above {}", self.last_token));
         }
         self.drop_keep_of(id);
+        let guest = basis.why == Why::Backfilled;
+        let kept = |device: &DeviceId| self.inventory.device(*device)?.kept_for;
+        let backfilled_for = guest.then(|| devices.iter().find_map(kept)).flatten();
         let lease =
             self.enter(id, LeaseState::Active, &[LeaseState::Queued, LeaseState::Paused])?;
         let resumed = lease.first_granted_at.is_some();
@@ -173,6 +176,7 @@ impl State {
         (lease.token, lease.granted_at, lease.devices) = (token, Some(at.time), devices.into());
         lease.first_granted_at.get_or_insert(at.time);
         (lease.granted_class, lease.basis) = (class, Some(basis));
+        lease.backfilled_for = backfilled_for;
         // What it was paused for is over.
         lease.detail = None;
         let share = lease.request.ask.share;

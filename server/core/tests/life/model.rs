@@ -11,7 +11,7 @@ use std::{
 use gpulease_core::{
     event::Event,
     id::{DeviceId, LeaseId, NoticeId, Token},
-    lease::{EndReason, OpenCause},
+    lease::{EndReason, OpenCause, Why},
     notice::Cause,
     order::Class,
     request::{Preemptible, Request, Share},
@@ -63,6 +63,8 @@ pub(crate) struct Believed {
     devices: Vec<DeviceId>,
     granted_at: Time,
     class: Class,
+    /// It was let in on devices kept for another.
+    guest: bool,
     notice: Option<Notice>,
     preempted_at: Vec<Time>,
     shielded_until: Time,
@@ -105,8 +107,9 @@ impl Model {
         (world, asked, fresh): (&World, &Asked, bool),
     ) {
         match event {
-            Event::Granted { lease, token, devices, class, .. } => {
+            Event::Granted { lease, token, devices, class, basis, .. } => {
                 self.granted(now, (*lease, *token, *class), devices, (world, fresh));
+                self.believed(*lease).guest = basis.why == Why::Backfilled;
             }
             Event::Noticed { lease, notice, causes, deadline } => {
                 assert!(*notice > self.newest_notice, "notice {notice} was given before");
@@ -217,6 +220,7 @@ impl Model {
             devices: devices.to_vec(),
             granted_at: now,
             class,
+            guest: false,
             notice: None,
             preempted_at,
             shielded_until,
@@ -305,7 +309,7 @@ impl Model {
         });
         let borrowed = owned && preemptor.holder.service != request.holder.service;
         assert!(
-            Class::own(preemptor.priority) > victim.class || borrowed,
+            Class::own(preemptor.priority) > victim.class || borrowed || victim.guest,
             "lease {id} of {:?} is hit by {:?}",
             victim.class,
             preemptor.priority

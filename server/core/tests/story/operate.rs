@@ -40,6 +40,9 @@ impl Story {
             let named = rules.into_iter().find(|known| known.name() == rule);
             policy.victims = named.expect("a rule for victims");
         }
+        if let Some(backfill) = words.value("backfill") {
+            policy.backfill = backfill == "on";
+        }
         if words.has("grant_unmeasured") {
             policy.grant_unmeasured = true;
         }

@@ -150,16 +150,16 @@ impl World {
         seen.1.append(&mut out.effects);
     }
 
-    /// A waiter has at most four deadlines; a lease that holds devices has three, a paused one two besides its place in
+    /// A waiter has at most five deadlines; a lease that holds devices has three, a paused one two besides its place in
     /// the queue, a closed part two, a closed device and a node one each.
     fn reminders_go_with_what_they_are_for(&self) {
         let state = self.scheduler.state();
         let closed = state.inventory().devices().map(|(_, device)| device.closed.len());
         let max = state.inventory().nodes().len()
-            + state.tally().queued * 4
+            + state.tally().queued * 5
             + state.tally().active * 3
             + state.tally().pausing * 3
-            + state.tally().paused * 6
+            + state.tally().paused * 7
             + closed.sum::<usize>() * 2
             + state.inventory().devices().filter(|(_, it)| it.closed_until.is_some()).count();
         let set = self.scheduler.reminders();

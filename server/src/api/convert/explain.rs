@@ -64,6 +64,9 @@ fn granted(basis: Basis) -> v1::GrantExplanation {
         Why::Only => "no other devices would have done",
         Why::Kept => "they were kept for it while it waited",
         Why::Preempted => "they were kept for it, and their holders gave them back on a notice",
+        Why::Backfilled => {
+            "they are kept for an earlier request, and it is sure to be gone in time"
+        }
         Why::Owned => "its service owns them",
     };
     v1::GrantExplanation { devices_fitting: basis.fitting, reason: reason.to_owned() }
