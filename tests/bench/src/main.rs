@@ -10,6 +10,7 @@
 mod figures;
 mod kill;
 mod leases;
+mod preemption;
 mod progress;
 mod replay;
 mod simulated;
@@ -34,6 +35,7 @@ enum Command {
     Replay(replay::Arguments),
     Leases(leases::Arguments),
     Kill(kill::Arguments),
+    Preemption(preemption::Arguments),
     /// Echoes session messages, for the comparison in `leases`.
     #[command(hide = true)]
     Echo,
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
             Command::Replay(arguments) => replay::run(arguments).await,
             Command::Leases(arguments) => leases::run(arguments).await,
             Command::Kill(arguments) => kill::run(arguments).await,
+            Command::Preemption(arguments) => preemption::run(arguments).await,
             Command::Echo => leases::echo::serve().await.map(|()| true),
         }
     });
