@@ -332,6 +332,10 @@ impl Scheduler {
     pub(super) fn keeps_before(&self, lease: LeaseId, key: OrderKey, service: &Name) -> bool {
         let Some((lane, keep)) = self.state.keep_of(lease) else { return false };
         let Some(waiter) = self.soft.queue.waiter(lease) else { return false };
+        // Who was let in and gave way does not go before whom it gave way for, whatever the shares.
+        if self.state.lease(key.lease).is_some_and(|it| it.backfilled_for == Some(lease)) {
+            return true;
+        }
         let rank = if lane.is_owner() { waiter.rank.as_owner() } else { waiter.rank };
         if waiter.service == *service {
             return rank < key.rank();
