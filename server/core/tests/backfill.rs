@@ -225,6 +225,8 @@ impl Day {
     }
 }
 
+/// A hundred days, or as many as `PROPERTY_CASES` says.
+#[allow(clippy::disallowed_methods, reason = "the test reads the environment, not the core")]
 fn cases() -> u32 {
     std::env::var("PROPERTY_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(100)
 }

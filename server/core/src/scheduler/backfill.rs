@@ -55,8 +55,8 @@ impl Scheduler {
     }
 
     fn room_to_go(&self, devices: &[DeviceId], shielded_until: Time) -> Room {
-        let known = devices.iter().filter_map(|id| self.state.inventory().device(*id));
-        let exact = known.fold(true, |exact, device| exact && device.facts.answers_at_once);
+        let mut known = devices.iter().filter_map(|id| self.state.inventory().device(*id));
+        let exact = known.all(|device| device.facts.answers_at_once);
         Room::of(&self.policy, exact, shielded_until)
     }
 

@@ -115,6 +115,7 @@ impl Scheduler {
             soft.unary.len(),
             soft.adopted.len(),
             soft.served_by_notice.len(),
+            soft.guests.len(),
             soft.queue.all().count(),
         ]
         .into_iter()
