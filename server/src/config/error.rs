@@ -66,7 +66,7 @@ pub enum ConfigError {
         /// Where.
         origin: Origin,
         /// The key.
-        key: &'static str,
+        key: String,
         /// The value, cut to a readable length.
         value: String,
         /// What would do.

@@ -107,6 +107,11 @@ pub(super) static ALL: &[Key] = &[
     key!("preemption.victims", "Who goes first of those that may be preempted, borrowers and low priorities before others in any case.",
         Victims {}, policy.victims),
 
+    key!("fairness.enabled", "Whether a service's use of late counts in the order; without, within a class the first to come is the first served.",
+        Boolean {}, policy.fairness),
+    key!("fairness.half_life", "In how long the use of a service halves: an hour of today counts as two that are so long ago.",
+        Span { min: Span::from_secs(60), max: Span::from_secs(365 * 86_400), }, policy.half_life),
+
     key!("placement.policy", "How devices are chosen among those that would do, where a request does not say.",
         Placement {}, policy.placement),
 

@@ -12,6 +12,7 @@ mod file;
 mod keys;
 mod owners;
 mod print;
+mod services;
 mod value;
 
 use std::{
@@ -138,7 +139,7 @@ fn set(
 ) -> Result<(), ConfigError> {
     key.kind.set(config, raw).map_err(|bound| ConfigError::BadValue {
         origin: origin(),
-        key: key.name,
+        key: key.name.to_owned(),
         value: raw.to_string(),
         bound,
     })

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Config, keys};
+use super::{Config, keys, services};
 
 /// The head of the file.
 const HEAD: &str = "\
@@ -30,7 +30,7 @@ pub(super) fn toml(config: &Config, default: &Config) -> String {
         comment(&mut text, &format!("Default: {default}. Environment: {variable}."));
         push(&mut text, format_args!("{name} = {}\n", key.kind.show(config)));
     }
-    text
+    text + &services::print(&config.policy, comment)
 }
 
 fn comment(text: &mut String, sentence: &str) {

@@ -76,6 +76,47 @@ fn a_file_is_read_or_refused_with_line_column_key_value_and_bound() {
 }
 
 #[test]
+fn services_have_tables_of_their_own_names() {
+    check(
+        "[services.\"llm / prod\"]\nweight = 3\nmemory_max = '64GiB'\nleases_max = 'none'\n",
+        Ok(()),
+    );
+    check("services.batch = { devices_max = 4, preferred_device = 'GPU-7' }", Ok(()));
+    check(
+        "[services.llm]\nwieght = 3",
+        Err(":2:1: unknown key `services.llm.wieght`; did you mean `services.NAME.weight`?"),
+    );
+    check("[services.llm]\nzzz = 3", Err(":2:1: unknown key `services.llm.zzz`; `gpulease serve"));
+    check(
+        "[services.llm]\nweight = 0",
+        Err(":2:10: services.llm.weight is 0; it must be a number from 1 to 1000"),
+    );
+    check(
+        "[services.llm]\nlease_memory_min = '8GiB'\nlease_memory_max = '4GiB'",
+        Err(
+            ":3:20: services.llm.lease_memory_max is \"4GiB\"; it must be such that lease_memory_min (8GiB)",
+        ),
+    );
+    check(
+        "services.llm = 3",
+        Err(":1:10: services is \"llm\"; it must be a table named by a service"),
+    );
+    check("services = 3", Err(":1:1: unknown key `services`"));
+    check("fairness.half_life = '30s'", Err(":1:22: fairness.half_life is \"30s\"; it must be"));
+}
+
+#[test]
+fn a_service_with_a_table_has_nothing_of_the_others() {
+    let file = "[services.\"*\"]\nleases_max = 2\nweight = 5\n[services.llm]\nweight = 7\n";
+    let policy = load(file, &[], ServeArgs::default()).unwrap().policy;
+    let settings = |service: &str| {
+        let settings = policy.service(&service.into());
+        (settings.weight, settings.leases_max)
+    };
+    assert_eq!((settings("llm"), settings("any")), ((7, None), (5, Some(2))));
+}
+
+#[test]
 fn a_long_value_is_cut_in_the_error() {
     let file = format!("listen = '{}'", "x".repeat(1 << 20));
     let error = load(&file, &[], ServeArgs::default()).unwrap_err().to_string();
@@ -125,7 +166,8 @@ fn defaults_depend_on_who_runs_the_coordinator() {
 #[test]
 fn what_is_printed_reads_back_as_the_same_and_has_every_key() {
     let file = "simulate = '2x24GiB'\nleases.lock_delay = '1500ms'\ndevices.slots = 3\nsocket = 'none'\n\
-        devices.memory_limit = 12345\nlog.format = 'json'\ndata = '/a \"b\"'\n";
+        devices.memory_limit = 12345\nlog.format = 'json'\ndata = '/a \"b\"'\nfairness.enabled = false\nservices.'*'.waiting_max = 9\n\
+        services.'a.b'.memory_max = '24GiB'\n";
     let config = load(file, &[], ServeArgs::default()).unwrap();
     let printed = config.to_toml(&user());
     let again = load(&printed, &[], ServeArgs::default()).unwrap();

@@ -200,19 +200,23 @@ impl Kind {
     }
 }
 
-fn within<T: PartialOrd>(value: T, min: T, max: T) -> Option<T> {
+pub(super) fn within<T: PartialOrd>(value: T, min: T, max: T) -> Option<T> {
     (min <= value && value <= max).then_some(value)
 }
 
 /// Nothing where the text is `word`, else what `read` makes of it.
-fn unless<T>(word: &str, raw: &Raw, read: impl FnOnce(&Raw) -> Option<T>) -> Option<Option<T>> {
+pub(super) fn unless<T>(
+    word: &str,
+    raw: &Raw,
+    read: impl FnOnce(&Raw) -> Option<T>,
+) -> Option<Option<T>> {
     if matches!(raw, Raw::Text(text) if text == word) {
         return Some(None);
     }
     read(raw).map(Some)
 }
 
-fn text(raw: &Raw) -> Option<&str> {
+pub(super) fn text(raw: &Raw) -> Option<&str> {
     match raw {
         Raw::Text(text) if !text.is_empty() => Some(text),
         _ => None,
@@ -223,14 +227,14 @@ fn span(raw: &Raw) -> Option<Span> {
     humantime::parse_duration(text(raw)?).ok().map(Span::from)
 }
 
-fn size(raw: &Raw) -> Option<u64> {
+pub(super) fn size(raw: &Raw) -> Option<u64> {
     match raw {
         Raw::Text(text) => text.parse::<bytesize::ByteSize>().ok().map(|size| size.as_u64()),
         _ => count(raw),
     }
 }
 
-fn count(raw: &Raw) -> Option<u64> {
+pub(super) fn count(raw: &Raw) -> Option<u64> {
     match raw {
         Raw::Text(text) => text.parse().ok(),
         Raw::Integer(number) => u64::try_from(*number).ok(),
@@ -298,7 +302,7 @@ fn show_span(span: Span) -> String {
     )
 }
 
-fn show_size(bytes: u64) -> String {
+pub(super) fn show_size(bytes: u64) -> String {
     let units =
         [(1 << 50, "PiB"), (1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let whole = units.into_iter().find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit));
@@ -306,6 +310,6 @@ fn show_size(bytes: u64) -> String {
 }
 
 /// As a TOML string.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
