@@ -59,7 +59,7 @@ impl Scheduler {
             out.effects.push(Effect::Track { process });
         }
         if let Some((place, class)) = place {
-            let basis = self.basis(key, &request, &place);
+            let basis = self.basis((key, class), &request, &place);
             if basis.why != Why::Backfilled {
                 self.drop_keeps_on(&place.devices, lease, out);
             }

@@ -185,7 +185,7 @@ impl Scheduler {
             return false;
         };
         let Some((place, class)) = self.turn_of(&request, key) else { return false };
-        let basis = self.basis(key, &request, &place);
+        let basis = self.basis((key, class), &request, &place);
         if basis.why != Why::Backfilled {
             self.drop_keeps_on(&place.devices, key.lease, out);
         }
@@ -218,10 +218,17 @@ impl Scheduler {
     }
 
     /// Why these devices.
-    pub(super) fn basis(&self, key: OrderKey, request: &Request, place: &Place) -> Basis {
+    pub(super) fn basis(
+        &self,
+        (key, class): (OrderKey, Class),
+        request: &Request,
+        place: &Place,
+    ) -> Basis {
         let uuid = |id: &DeviceId| self.state.inventory().device(*id).map(|it| &it.facts.uuid);
         let preferred = self.preferred_device(request);
-        let why = if self.is_guest_at(&place.devices, key, request) {
+        // As an owner it takes over what may be kept for others.
+        let owner = key.class() == Class::Owner || class == Class::Owner;
+        let why = if !owner && self.is_guest_at(&place.devices, key, request) {
             Why::Backfilled
         } else if self.soft.served_by_notice.contains(&key.lease) {
             Why::Preempted
