@@ -10,6 +10,7 @@
 mod figures;
 mod kill;
 mod leases;
+mod placement;
 mod preemption;
 mod progress;
 mod replay;
@@ -35,6 +36,7 @@ enum Command {
     Replay(replay::Arguments),
     Leases(leases::Arguments),
     Kill(kill::Arguments),
+    Placement(placement::Arguments),
     Preemption(preemption::Arguments),
     /// Echoes session messages, for the comparison in `leases`.
     #[command(hide = true)]
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
             Command::Replay(arguments) => replay::run(arguments).await,
             Command::Leases(arguments) => leases::run(arguments).await,
             Command::Kill(arguments) => kill::run(arguments).await,
+            Command::Placement(arguments) => placement::run(&arguments),
             Command::Preemption(arguments) => preemption::run(arguments).await,
             Command::Echo => leases::echo::serve().await.map(|()| true),
         }

@@ -99,34 +99,41 @@ impl Arena {
         Some(Spot { node: place.node?, devices: place.devices.into_vec() })
     }
 
-    /// Every node that could serve a request alone, with all of its devices that would do, each by itself: worked out
-    /// without the index.
-    #[must_use]
-    pub fn feasible(&self, demand: Demand<'_>) -> Vec<Spot> {
+    /// Every node that could serve a request alone, in order of number.
+    pub fn nodes_for(&mut self, demand: Demand<'_>) -> Vec<NodeId> {
         let site = site(&self.inventory, &self.measured, &self.policy, &self.mix);
-        let mut spots = Vec::new();
-        for (id, node) in self.inventory.nodes() {
-            if !site.host_fits(id, node, demand.constraints, &HostKept::new())
-                || exclusion::of_node(node, demand).is_some()
-            {
-                continue;
-            }
-            let fits = |device: &DeviceId| {
-                self.inventory.device(*device).is_some_and(|it| {
-                    exclusion::of_device(&it.facts, demand).is_none()
-                        && site.room(*device, it).is_some_and(|room| room.fits(demand.ask.share))
-                })
-            };
-            let devices: Vec<DeviceId> = if demand.ask.devices == 0 {
-                Vec::new()
-            } else {
-                node.devices.iter().copied().filter(fits).collect()
-            };
-            if devices.len() >= demand.ask.devices as usize {
-                spots.push(Spot { node: id, devices });
-            }
+        let search = Search {
+            demand,
+            policy: PlacementPolicy::BestFit,
+            host_kept: &HostKept::new(),
+            apart: Apart::Nodes(&BTreeSet::new()),
+            open: &|_, _| true,
+        };
+        self.capacity.nodes_for(&site, &search)
+    }
+
+    /// The devices of a node that would do, each by itself, worked out without the index; `None`: the node cannot serve
+    /// the request alone.
+    #[must_use]
+    pub fn devices_for(&self, demand: Demand<'_>, id: NodeId) -> Option<Vec<DeviceId>> {
+        let site = site(&self.inventory, &self.measured, &self.policy, &self.mix);
+        let node = self.inventory.node(id)?;
+        if !site.host_fits(id, node, demand.constraints, &HostKept::new())
+            || exclusion::of_node(node, demand).is_some()
+        {
+            return None;
         }
-        spots
+        let fits = |device: &DeviceId| {
+            self.inventory.device(*device).is_some_and(|it| {
+                exclusion::of_device(&it.facts, demand).is_none()
+                    && site.room(*device, it).is_some_and(|room| room.fits(demand.ask.share))
+            })
+        };
+        if demand.ask.devices == 0 {
+            return Some(Vec::new());
+        }
+        let devices: Vec<DeviceId> = node.devices.iter().copied().filter(fits).collect();
+        (devices.len() >= demand.ask.devices as usize).then_some(devices)
     }
 
     /// Books a place.

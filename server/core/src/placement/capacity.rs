@@ -35,8 +35,9 @@ const SHAPES_MAX: usize = 1_024;
 const SCORES_MAX: usize = 4 * 1_024 * 1_024;
 /// So many kinds of devices may be remembered beside those that there are.
 const KINDS_SPARE: usize = 1_024;
-/// Weights are worked out anew when the mix has grown by an eighth, and by this many.
-const LEARNED_MIN: u64 = 32;
+/// Weights are worked out anew when the mix has grown by an eighth, and by this many. The first requests of a fresh
+/// coordinator count for much, and its index is cheap to fill.
+const LEARNED_MIN: u64 = 4;
 
 /// What is asked of the index.
 pub(crate) struct Search<'a> {
@@ -163,6 +164,18 @@ impl Capacity {
         self.shapes.insert(shape, scores);
         self.forget_shapes();
         place
+    }
+
+    /// Every node that can serve a request alone; for searches that look at no node apart.
+    pub(crate) fn nodes_for(&mut self, site: &Site<'_>, search: &Search<'_>) -> Vec<NodeId> {
+        self.place(site, search);
+        let memory = search.demand.constraints.host_memory_bytes;
+        let Some(scores) = self.shapes.get(&Shape::of(search)) else { return Vec::new() };
+        let does = |(index, (known, scored)): (usize, (&Known, &Scored))| {
+            let fits = scored.score != NONE && known.free.has_host_memory(memory);
+            fits.then(|| NodeId(u32::try_from(index).unwrap_or(u32::MAX)))
+        };
+        self.nodes.iter().zip(&scores.nodes).enumerate().filter_map(does).collect()
     }
 
     /// Round-robin goes on after these devices.

@@ -240,3 +240,110 @@ fn pressure(classes: &[WeightedClass], names: &[bool], capacity: &[u64]) -> Vec<
     };
     sought.iter().map(of).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        inventory::DeviceFacts,
+        placement::Demand,
+        request::{Ask, Constraints, Share},
+    };
+
+    #[test]
+    #[allow(clippy::float_arithmetic, reason = "the formula is what the table is held against")]
+    fn the_table_is_the_formula() {
+        for (at, threshold) in THRESHOLDS.iter().enumerate() {
+            let points = f64::from(u32::try_from(at + 1).unwrap());
+            let exact = (points / (100.0 - points)).ln() * 1e6;
+            let off = *threshold as f64 - exact;
+            assert!((-1e-6..1.0).contains(&off), "{points} points: {threshold}, exactly {exact}");
+        }
+        let one = WEIGHT_ONE * 1_000;
+        assert_eq!(score(one, one), 50, "what changes nothing has half of all points");
+        assert_eq!(score(one, one + 1), 49, "what makes it worse, however little, has less");
+        assert_eq!((score(one * 100, 0), score(0, one * 100)), (99, 0));
+        // A tenth of a device is one point near zero.
+        assert_eq!((score(one / 10 + WEIGHT_ONE, 0), score(one / 11, 0)), (51, 50));
+    }
+
+    fn facts(model: &str) -> Arc<DeviceFacts> {
+        Arc::new(DeviceFacts {
+            uuid: "d".into(),
+            index: 0,
+            pci_address: None,
+            vendor: "v".into(),
+            model: model.into(),
+            compute_capability: None,
+            frameworks: Vec::new(),
+            memory_total_bytes: 1 << 34,
+            memory_driver_bytes: 0,
+            memory_limit_bytes: None,
+            memory_reserve_bytes: 0,
+            slots: 10,
+            answers_at_once: true,
+        })
+    }
+
+    /// A quarter each: half a device; a whole one with 8 cores; two whole ones; a whole B.
+    fn weights() -> Weights {
+        let mut kinds = Kinds::default();
+        assert_eq!((kinds.of(&facts("A")), kinds.of(&facts("B"))), (0, 1));
+        let mut mix = Mix::default();
+        let half = Share::Part { slots: Some(5), memory_bytes: None };
+        let named = Constraints { models: vec!["b".into()], ..Constraints::default() };
+        let busy = Constraints { host_cpu_millis: 8_000, ..Constraints::default() };
+        let any = Constraints::default();
+        // So often that the request that every mix starts with is not among the popular ones.
+        for _ in 0..100 {
+            mix.learn(Demand { ask: Ask { devices: 1, share: half }, constraints: &any });
+            for (devices, constraints) in [(1, &busy), (2, &any), (1, &named)] {
+                let ask = Ask { devices, share: Share::Exclusive };
+                mix.learn(Demand { ask, constraints });
+            }
+        }
+        Weights::of(&mix, &kinds, &[6, 2])
+    }
+
+    /// F(n) in thousandths of a device.
+    fn measured(host_cpu_millis: u64, devices: &[Free]) -> u64 {
+        weights().unusable(host_cpu_millis, devices) / WEIGHT_ONE
+    }
+
+    #[test]
+    fn unusable_is_what_the_usual_requests_could_not_use() {
+        // Two idle As: only who wants a B can use nothing of them.
+        assert_eq!(measured(8_000, &[(0, 1_000), (0, 1_000)]), 2_000 / 4);
+        // Without the cores, the second quarter cannot start either.
+        assert_eq!(measured(7_999, &[(0, 1_000), (0, 1_000)]), 2 * 2_000 / 4);
+        // One A and 400: a half could use the A alone, a whole one too; pairs and Bs nothing.
+        assert_eq!(measured(8_000, &[(0, 1_000), (0, 400)]), (400 + 400 + 1_400 + 1_400) / 4);
+        // Of an A and a B, who wants a B can use that; a pair takes both.
+        assert_eq!(measured(8_000, &[(0, 1_000), (1, 1_000)]), 1_000 / 4);
+        assert_eq!(measured(8_000, &[]), 0);
+    }
+
+    #[test]
+    fn a_node_of_one_kind_is_measured_as_any_node_is() {
+        let weights = weights();
+        for cpu in [0, 7_999, 8_000, 9_000] {
+            for (first, second) in [(1_000, 1_000), (1_000, 500), (499, 999), (0, 1_000), (0, 0)] {
+                let devices = [(0, first), (0, second)];
+                let slow = (weights.classes.iter())
+                    .map(|class| class.weight * class.unusable(cpu, &devices))
+                    .sum::<u64>();
+                assert_eq!(weights.unusable(cpu, &devices), slow, "{cpu} {devices:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn pressure_is_on_what_is_named_more_than_it_is_there() {
+        let weights = weights();
+        // Demand: 500 + 1000 + 2000 + 1000 of a quarter each; 1000 of these name B, which is 2 of 8 devices:
+        // r = (1000 / 4500) / (2 / 8) = 0.889, and r / (1 + r) = 0.470.
+        assert_eq!((weights.pressure(0), weights.pressure(1)), (0, 470));
+    }
+}

@@ -146,3 +146,73 @@ fn rounded(number: u64) -> u64 {
     let unit = 1u64.checked_shl(spare).unwrap_or(1);
     number.saturating_add(unit / 2) & !unit.saturating_sub(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Constraints;
+
+    fn learn(mix: &mut Mix, slots: u32, times: u32) {
+        let share = Share::Part { slots: Some(slots), memory_bytes: None };
+        let demand =
+            Demand { ask: Ask { devices: 1, share }, constraints: &Constraints::default() };
+        (0..times).for_each(|_| mix.learn(demand));
+    }
+
+    #[test]
+    fn popular_classes_cover_95_percent_and_weigh_as_often_as_they_come() {
+        let mut mix = Mix::default();
+        learn(&mut mix, 1, 60);
+        learn(&mut mix, 2, 36);
+        learn(&mut mix, 3, 3);
+        let popular = mix.popular();
+        let slots: Vec<u32> = popular.iter().map(|(class, _)| class.ask.share.slots()).collect();
+        assert_eq!(slots, [1, 2]);
+        assert_eq!(popular[0].1, WEIGHT_ONE * 60 / 96);
+        assert_eq!(mix.seen(), 99);
+    }
+
+    #[test]
+    fn a_fresh_mix_expects_whole_devices() {
+        let mix = Mix::default();
+        let popular = mix.popular();
+        assert_eq!((popular.len(), popular[0].1), (1, WEIGHT_ONE));
+        assert_eq!(popular[0].0.ask.share, Share::Exclusive);
+    }
+
+    #[test]
+    fn however_many_kinds_of_requests_come_the_mix_stays_bounded_and_keeps_the_usual_ones() {
+        let mut mix = Mix::default();
+        for slots in 2..5_000 {
+            learn(&mut mix, 1, 3);
+            learn(&mut mix, slots, 1);
+            assert!(mix.classes() <= CLASSES_MAX);
+            assert!(mix.counted <= COUNTED_MAX);
+        }
+        assert_eq!(mix.popular()[0].0.ask.share.slots(), 1);
+    }
+
+    #[test]
+    fn what_is_long_past_fades() {
+        let mut mix = Mix::default();
+        learn(&mut mix, 1, 10_000);
+        learn(&mut mix, 2, 3 * COUNTED_MAX);
+        assert_eq!(mix.popular().len(), 1);
+        assert_eq!(mix.popular()[0].0.ask.share.slots(), 2);
+    }
+
+    #[test]
+    fn bytes_are_rounded_within_3_percent_and_models_have_no_case() {
+        for bytes in [1u64, 31, 33, 24 << 30, (24 << 30) + 12_345, 10_000_000_019, u64::MAX] {
+            let off = rounded(bytes).abs_diff(bytes);
+            assert!(off <= bytes / 32, "{bytes} is rounded to {}", rounded(bytes));
+        }
+        let mut mix = Mix::default();
+        for name in ["H100", "h100"] {
+            let constraints = Constraints { models: vec![name.into()], ..Constraints::default() };
+            let ask = Ask { devices: 1, share: Share::Exclusive };
+            mix.learn(Demand { ask, constraints: &constraints });
+        }
+        assert_eq!(mix.classes(), 2, "the one it starts with, and the model");
+    }
+}

@@ -58,7 +58,8 @@ impl Story {
     /// · rename NODE NAME [boot=] · carry DEVICE NODE · observe NODE
     ///
     /// Holders: acquire NAME [service= holder= id= name= devices= memory= slots= exclusive priority= ttl= wait= expect=
-    /// life= models= allow= deny= nodes= notnodes= prefer= same-node cpu= hostmem= label= preemptible= hold= pid= caller=]
+    /// life= models= allow= deny= nodes= notnodes= prefer= same-node cpu= hostmem= label= preemptible= hold= pid= caller=
+    /// placement=]
     /// · renew NAME [token=] [holder=S/H] [caller=] · release NAME [token=|none] [holder=S/H] [caller=]
     /// · acknowledge NAME [notice=] [token=] [holder=S/H] [caller=] · extend NAME by=SPAN [notice=] [token=] [caller=]
     /// · gone CALLER · session SERVICE/HOLDER as CALLER

@@ -43,6 +43,9 @@ impl Story {
         if let Some(backfill) = words.value("backfill") {
             policy.backfill = backfill == "on";
         }
+        if let Some(name) = words.value("placement") {
+            policy.placement = super::words::placement(name);
+        }
         if words.has("grant_unmeasured") {
             policy.grant_unmeasured = true;
         }

@@ -141,7 +141,7 @@ pub(crate) fn request(alias: &str, words: &Words<'_>) -> RequestFields {
 }
 
 /// A placement policy by its name.
-pub fn placement(text: &str) -> PlacementPolicy {
+pub(super) fn placement(text: &str) -> PlacementPolicy {
     let named = PlacementPolicy::ALL.into_iter().find(|policy| policy.name() == text);
     named.unwrap_or_else(|| panic!("{text} is no placement policy"))
 }
