@@ -1,5 +1,5 @@
 //! `gpulease-bench`: replays a cluster trace, measures leases, and kills coordinators, always through the real
-//! binary and the public Rust SDK.
+//! binary and the public Rust SDK; and replays the published placement experiment on the core alone.
 //!
 //! It promises that figures come with what they are to be compared with, that every run is checked by the
 //! independent checker of `gpulease-tests`, and that `--check` turns a missed goal into exit code 1.
@@ -22,8 +22,9 @@ use clap::{Parser, Subcommand};
 
 /// Benchmarks and replays of gpulease through its real interfaces.
 ///
-/// Each command starts the `gpulease` binary that lies beside this one (or GPULEASE_BINARY, or builds it once) with
-/// simulated devices on a free port and a temporary data directory; no GPU and no configuration is needed.
+/// Each command but `placement`, which needs none, starts the `gpulease` binary that lies beside this one (or
+/// GPULEASE_BINARY, or builds it once) with simulated devices on a free port and a temporary data directory; no GPU and
+/// no configuration is needed.
 #[derive(Debug, Parser)]
 #[command(name = "gpulease-bench", version, disable_help_subcommand = true)]
 struct Arguments {

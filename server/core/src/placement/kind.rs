@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Demand, exclusion};
 use crate::{
-    id::Name,
+    id::{DeviceId, Name},
     inventory::{DeviceFacts, part_of},
     request::Share,
 };
@@ -25,10 +25,30 @@ type Signature = (Name, Name, Option<(u32, u32)>, Vec<Name>, u64, u64, u32);
 pub(super) struct Kinds {
     examples: Vec<Arc<DeviceFacts>>,
     numbers: BTreeMap<Signature, KindNumber>,
+    /// By number of the device: its facts when it was last looked at, and their kind. Facts never change in place.
+    devices: Vec<Option<(Arc<DeviceFacts>, KindNumber)>>,
 }
 
 impl Kinds {
     /// The kind of a device.
+    pub(super) fn of_device(&mut self, id: DeviceId, facts: &Arc<DeviceFacts>) -> KindNumber {
+        let index = id.0 as usize;
+        if let Some(Some((known, kind))) = self.devices.get(index)
+            && Arc::ptr_eq(known, facts)
+        {
+            return *kind;
+        }
+        let kind = self.of(facts);
+        if self.devices.len() <= index {
+            self.devices.resize(index.saturating_add(1), None);
+        }
+        if let Some(known) = self.devices.get_mut(index) {
+            *known = Some((facts.clone(), kind));
+        }
+        kind
+    }
+
+    /// The kind of these facts.
     pub(super) fn of(&mut self, facts: &Arc<DeviceFacts>) -> KindNumber {
         let signature = (
             facts.model.clone(),

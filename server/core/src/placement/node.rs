@@ -51,7 +51,7 @@ impl NodeFree {
             let room = if open(*id, device) { site.room(*id, device) } else { None };
             let room = room.unwrap_or_default();
             let free = kind::free_of(room, &device.facts);
-            Some(DeviceFree { id: *id, kind: kinds.of(&device.facts), room, free })
+            Some(DeviceFree { id: *id, kind: kinds.of_device(*id, &device.facts), room, free })
         });
         let left =
             |total: u64, used: u64, kept: u64| total.saturating_sub(used.saturating_add(kept));
