@@ -63,7 +63,7 @@ fn arena(dice: &mut Dice, mixed: bool) -> Arena {
             boot_id: "boot".into(),
             labels: BTreeMap::new(),
             host_cpu_millis: 8_000 * (1 + dice.below(4)),
-            host_memory_bytes: 64 << 30,
+            host_memory_bytes: (16 << 30) * (1 + dice.below(4)),
         };
         nodes.push((facts, devices));
     }
@@ -84,7 +84,7 @@ fn wish(dice: &mut Dice, models: &[&str]) -> (Ask, Constraints) {
         models: named.into_iter().map(Name::new).collect(),
         same_node: true,
         host_cpu_millis: dice.of(&[0, 1_000, 2_000, 6_000]),
-        host_memory_bytes: dice.of(&[0, 1 << 30, 20 << 30]),
+        host_memory_bytes: dice.of(&[0, 0, 1 << 30, 20 << 30, 50 << 30]),
         ..Constraints::default()
     };
     (Ask { devices, share }, constraints)

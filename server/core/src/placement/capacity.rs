@@ -11,20 +11,24 @@
 mod choose;
 mod verify;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use self::choose::Look;
 use super::{
     Demand, HostKept, Place, Site, exclusion,
     fragmentation::Weights,
     kind::Kinds,
+    mix::COUNTED_MAX,
     node::{self, NodeFree},
     score::{self, Scale, Slate, Verdict, Wanted},
     sorted,
 };
 use crate::{
     id::{DeviceId, NodeId},
-    inventory::{Device, Inventory},
+    inventory::{Device, Inventory, NodeFacts},
     request::{Ask, Constraints, PlacementPolicy},
     time::Time,
 };
@@ -95,6 +99,8 @@ pub(crate) struct Capacity {
 #[derive(Debug, Default)]
 struct Known {
     free: NodeFree,
+    /// Its name and labels, which scores follow from too.
+    facts: Option<Arc<NodeFacts>>,
     /// The node's own count of changes when it was looked at.
     changes: u64,
     /// Grows with every difference.
@@ -243,7 +249,9 @@ impl Capacity {
         }
         let learned = site.mix.seen();
         let stale = self.learned.is_none_or(|before| {
-            learned.saturating_sub(before) >= LEARNED_MIN.max(before / 8) || learned < before
+            // What is long past has faded from the mix.
+            let eighth = before.min(u64::from(COUNTED_MAX)) / 8;
+            learned.saturating_sub(before) >= LEARNED_MIN.max(eighth) || learned < before
         });
         if stale || (nodes, kinds) != (self.nodes.len(), self.kinds.len()) {
             self.learned = Some(learned);
@@ -253,7 +261,7 @@ impl Capacity {
 
     fn look(&mut self, site: &Site<'_>) {
         self.holds_until = Time::NEVER;
-        for (id, _) in site.inventory.nodes() {
+        for (id, node) in site.inventory.nodes() {
             let changes = site.inventory.changes_of(id).wrapping_add(site.measured.changes_of(id));
             let index = id.0 as usize;
             if self.nodes.len() <= index {
@@ -265,9 +273,12 @@ impl Capacity {
                 known.holds_until = node::holds_until(site, id);
                 let mut free = NodeFree::of(site, id, &mut self.kinds, (0, 0), &|_, _| true);
                 free.unusable = known.free.unusable;
-                if free != known.free || known.version == 0 {
+                let same_facts =
+                    known.facts.as_ref().is_some_and(|facts| Arc::ptr_eq(facts, &node.facts));
+                if free != known.free || !same_facts {
                     free.unusable = self.slate.unusable(&self.scale.weights, &free);
                     known.free = free;
+                    known.facts = Some(node.facts.clone());
                     known.version = known.version.saturating_add(1);
                 }
             }
@@ -361,7 +372,7 @@ fn verdict(
     let excluded = site
         .inventory
         .node(id)
-        .is_none_or(|node| exclusion::of_node(node, search.demand).is_some());
+        .is_none_or(|node| exclusion::of_node_but_memory(node, search.demand).is_some());
     if excluded {
         return Verdict { score: None, fitting: 0 };
     }

@@ -62,6 +62,12 @@ impl Site<'_> {
 
 /// What excludes a node.
 pub(super) fn of_node(node: &Node, demand: Demand<'_>) -> Option<Exclusion> {
+    let too_little = demand.constraints.host_memory_bytes > node.facts.host_memory_bytes;
+    of_node_but_memory(node, demand).or(too_little.then_some(Exclusion::HostMemory))
+}
+
+/// The same, host memory aside.
+pub(super) fn of_node_but_memory(node: &Node, demand: Demand<'_>) -> Option<Exclusion> {
     let wanted = demand.constraints;
     let facts = &node.facts;
     let lacks = |(key, value): (&Name, &Name)| facts.labels.get(key) != Some(value);
@@ -73,8 +79,6 @@ pub(super) fn of_node(node: &Node, demand: Demand<'_>) -> Option<Exclusion> {
         Some(Exclusion::NodeLabels)
     } else if wanted.host_cpu_millis > facts.host_cpu_millis {
         Some(Exclusion::HostCpu)
-    } else if wanted.host_memory_bytes > facts.host_memory_bytes {
-        Some(Exclusion::HostMemory)
     } else {
         None
     }

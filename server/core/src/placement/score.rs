@@ -194,9 +194,10 @@ impl Slate {
     fn pack(&self, node: &NodeFree) -> i32 {
         let untouched = self.candidates.iter().filter(|it| it.free == WHOLE).count();
         let untouched = i64::try_from(untouched).unwrap_or(i64::MAX);
-        // Fullest first: the fullest device where one is shared, else the fullest node.
-        let device =
-            self.candidates.iter().map(|it| u64::from(it.free)).fold(0, u64::saturating_add);
+        // Fullest first: the fullest devices among those in use, then the fullest node.
+        let used = || self.candidates.iter().filter(|it| it.free < WHOLE);
+        let sum = used().map(|it| u64::from(it.free)).fold(0, u64::saturating_add);
+        let device = sum.checked_div(used().count() as u64).unwrap_or(0);
         let all =
             u64::try_from(node.devices.len()).unwrap_or(1).max(1).saturating_mul(u64::from(WHOLE));
         let free = crate::inventory::part_of(u64::from(WHOLE), node.free(), all);

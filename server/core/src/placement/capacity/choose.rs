@@ -136,8 +136,8 @@ impl Capacity {
         }
         let may = may(look.site, look.search);
         let may = |device: DeviceId| pass.may(device) && may(device);
-        slate.score(&look.scores.wanted, &self.scale, &free, &may, None).score?;
-        Some((id, slate.chosen().collect()))
+        let found = slate.score(&look.scores.wanted, &self.scale, &free, &may, None).score;
+        found.map(|_| (id, slate.chosen().collect()))
     }
 }
 
@@ -173,7 +173,12 @@ impl Capacity {
             }
         }
         nodes.retain(|(fitting, _)| *fitting > 0);
-        nodes.sort_unstable_by_key(|(fitting, id)| (std::cmp::Reverse(*fitting), *id));
+        let preferred = look.search.demand.constraints.preferred_device.as_ref();
+        let preferred = preferred.and_then(|uuid| look.site.inventory.device_with(uuid.as_str()));
+        let home = preferred.and_then(|id| look.site.inventory.device(id)).map(|it| it.node);
+        nodes.sort_unstable_by_key(|(fitting, id)| {
+            (Some(*id) != home, std::cmp::Reverse(*fitting), *id)
+        });
         let mut devices = Vec::with_capacity(wanted);
         for (_, id) in nodes {
             let missing = wanted.saturating_sub(devices.len());
