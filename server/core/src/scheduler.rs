@@ -5,7 +5,8 @@
 //! The rules are beside this file: `acquire`, `hold` (renew, release, acknowledge, revoke), `notice` and `pause`,
 //! `reclaim` and `check` (what is closed, and what opens it), `serve`, `keep` and `backfill` (the queue, keeping,
 //! preemption), `quota`, `drain` (cordons), `import` (devices that an import closed), `presence` (callers and sessions), `observe` and `moves`
-//! (devices and nodes), `tick` (deadlines), `portions` (what is too much for one batch), `show` and `explain` (views).
+//! (devices and nodes), `tick` (deadlines), `portions` (what is too much for one batch), `shares`, `show` and `explain`
+//! (views).
 
 mod acquire;
 mod backfill;
@@ -25,6 +26,7 @@ mod quota;
 mod reclaim;
 mod recover;
 mod serve;
+mod shares;
 mod show;
 mod tick;
 

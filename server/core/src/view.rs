@@ -234,6 +234,36 @@ pub struct DeviceView {
     pub attribution_off: Option<Name>,
 }
 
+/// What a service used of late, and has of its quotas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceShare {
+    /// Which one.
+    pub service: Name,
+    /// With twice the weight it gets twice as much.
+    pub weight: u32,
+    /// What it used of late, entry charges of what it holds included, in byte-seconds of device memory.
+    pub used_byte_seconds: u128,
+    /// That in thousandths of what all services used.
+    pub used_permille: u32,
+    /// Leases that hold devices.
+    pub leases: QuotaUse,
+    /// Their devices.
+    pub devices: QuotaUse,
+    /// The bytes that they count.
+    pub memory_bytes: QuotaUse,
+    /// Requests that wait.
+    pub waiting: QuotaUse,
+}
+
+/// What is used of a quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuotaUse {
+    /// In use.
+    pub in_use: u64,
+    /// The bound; `None`: there is none.
+    pub limit: Option<u64>,
+}
+
 /// The coordinator in figures.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {

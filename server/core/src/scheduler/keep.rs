@@ -67,7 +67,7 @@ impl Scheduler {
         let stays = lease != key.lease
             && waiter.presence.there()
             && waiter.lane_at(rank) == Some(lane)
-            && self.keeps_before(lease, key, service);
+            && self.stays_before(lease, key, service);
         let request = &self.state.lease(lease)?.request;
         (stays && self.held_back(request, rank).is_none()).then(|| self.key_at(rank))?
     }
@@ -154,7 +154,7 @@ impl Scheduler {
             mine && near.allows(id, device)
                 && !barred(id)
                 && !device.closed.contains_key(&key.lease)
-                && self.may_take(device, key, &lease.request.holder.service)
+                && self.may_keep(device, key, &lease.request.holder.service)
                 && limits.is_none_or(|limits| limits.allow(device, lease.request.ask.share))
         })
     }

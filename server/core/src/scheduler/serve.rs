@@ -11,6 +11,7 @@ use crate::{
     inventory::Device,
     keeping,
     lease::{Basis, Why},
+    notice::Cause,
     order::{Class, Lane, OrderKey, Rank},
     output::{Answer, Output},
     placement::{Apart, Demand, HostKept, Place, Search, Site},
@@ -36,6 +37,8 @@ struct Pass {
     firsts: Vec<(OrderKey, Lane)>,
     /// Shapes that do not fit: what is free only shrinks, so that they fit for no other service either.
     failed: BTreeSet<usize>,
+    /// Waiters that were tried in vain.
+    tried: BTreeSet<LeaseId>,
 }
 
 /// What became of one that was tried.
@@ -137,9 +140,8 @@ impl Scheduler {
 
     /// Nothing more can become of a pass: no shape fits any more, whoever asks, and all who keep devices had their turn.
     fn is_through(&self, pass: &Pass) -> bool {
-        let answered = |lease: LeaseId| pass.firsts.iter().any(|(first, _)| first.lease == lease);
         pass.failed.len() >= self.soft.queue.shapes()
-            && self.state.keeps().values().all(|keep| answered(keep.lease))
+            && self.state.keeps().values().all(|keep| pass.tried.contains(&keep.lease))
     }
 
     fn try_head(&mut self, head: &Head, pass: &mut Pass, out: &mut Output) -> Tried {
@@ -168,6 +170,7 @@ impl Scheduler {
             let first = pass.firsts.iter().any(|(first, _)| first.lease == key.lease);
             return if first { Tried::Again } else { Tried::Granted };
         }
+        pass.tried.insert(key.lease);
         if alike {
             pass.failed.insert(head.shape);
         }
@@ -325,18 +328,36 @@ impl Scheduler {
         devices.filter_map(node).collect()
     }
 
-    /// A device is kept for nobody, for this request of a service, or for one that is later.
+    /// A device is kept for nobody, for this request of a service, or for one that gives way to a grant of it.
     pub(super) fn may_take(&self, device: &Device, key: OrderKey, service: &Name) -> bool {
-        let Some(lease) = device.kept_for.filter(|lease| *lease != key.lease) else { return true };
-        !self.keeps_before(lease, key, service)
+        let mut kept = device.kept_for.into_iter().filter(|lease| *lease != key.lease);
+        !kept.any(|lease| self.keeps_before(lease, key, service))
     }
 
-    /// Whether a request stands before this place of a service, as the one that it keeps devices as.
+    /// The same for one that is to keep it, rather than to be granted it.
+    pub(super) fn may_keep(&self, device: &Device, key: OrderKey, service: &Name) -> bool {
+        let mut kept = device.kept_for.into_iter().filter(|lease| *lease != key.lease);
+        !kept.any(|lease| self.stays_before(lease, key, service))
+    }
+
+    /// Whether a request, at the place as which it keeps devices, goes before a grant at this place of a service. What was
+    /// freed for it by notices is pledged to it, and does not go to whoever is a little ahead by then.
+    pub(super) fn keeps_before(&self, lease: LeaseId, key: OrderKey, service: &Name) -> bool {
+        let noticed = self.soft.noticed_for.contains_key(&Cause::Preemption(lease));
+        let pledged = noticed || self.soft.served_by_notice.contains(&lease);
+        self.stands_before(lease, key, service, pledged)
+    }
+
+    /// Whether it stays before this place of a service for what is kept.
     ///
     /// Shares change all the time, and a keep that went to and fro with them would serve nobody. So among equals of
     /// several services a keep goes over only to who is ahead by more than one more of its devices would make up for: the
-    /// entry charge of one of them.
-    pub(super) fn keeps_before(&self, lease: LeaseId, key: OrderKey, service: &Name) -> bool {
+    /// entry charge of one of them. Who can be granted what is free needs no such lead.
+    pub(super) fn stays_before(&self, lease: LeaseId, key: OrderKey, service: &Name) -> bool {
+        self.stands_before(lease, key, service, true)
+    }
+
+    fn stands_before(&self, lease: LeaseId, key: OrderKey, service: &Name, firmly: bool) -> bool {
         let Some((lane, keep)) = self.state.keep_of(lease) else { return false };
         let Some(waiter) = self.soft.queue.waiter(lease) else { return false };
         // Who was let in and gave way does not go before whom it gave way for, whatever the shares.
@@ -348,8 +369,9 @@ impl Scheduler {
             return rank < key.rank();
         }
         let shares = self.shares();
-        let margin = shares.of_use(&waiter.service, self.entry_charge_of_one(lease, keep));
-        rank.at(shares.of(&waiter.service).saturating_sub(margin)) < key
+        let charge = if firmly { self.entry_charge_of_one(lease, keep) } else { 0 };
+        let lead = shares.of_use(&waiter.service, charge);
+        rank.at(shares.of(&waiter.service).saturating_sub(lead)) < key
     }
 
     fn entry_charge_of_one(&self, lease: LeaseId, keep: &Keep) -> u128 {

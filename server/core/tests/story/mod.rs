@@ -65,7 +65,7 @@ impl Story {
     /// · gone CALLER · session SERVICE/HOLDER as CALLER
     ///
     /// Operators: revoke NAME [why=] · open DEVICE [why=] · cordon TARGET · drain TARGET · uncordon TARGET
-    /// · explain NAME · processes DEVICE
+    /// · explain NAME · processes DEVICE · shares · service NAME|* [weight= leases= devices= memory= waiting= least= most= prefer=]
     ///
     /// Nodes with a driver, told of by the next `sample NODE [check=N]` or as time passes: process DEVICE SIZE pid=PID [root=PID]
     /// · exit PID · unexplained DEVICE SIZE · unattributed DEVICE [off] · sums NODE [off]
@@ -96,6 +96,8 @@ impl Story {
             "renew" | "release" | "revoke" | "acknowledge" | "extend" => self.hold(&words),
             "cordon" | "drain" | "uncordon" => self.cordon(&words),
             "own" => self.own(&words),
+            "service" => self.service(&words),
+            "shares" => self.shares(),
             "explain" => self.explain(&words),
             "process" | "exit" | "unexplained" | "unattributed" | "sums" | "sample"
             | "processes" => self.machine(&words),

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use gpulease_core::{
-    id::{LeaseId, NoticeId, Ticket},
+    id::{LeaseId, Name, NoticeId, Ticket},
     input::{Input, TargetName},
-    policy::{Owner, VictimRule},
+    policy::{Owner, ServicePolicy, VictimRule},
     time::Span,
-    view::{Explanation, Waiting},
+    view::{Explanation, QuotaUse, Waiting},
 };
 
 use super::{
     Story,
-    words::{Words, names, span},
+    words::{Words, bytes, names, span},
 };
 
 impl Story {
@@ -27,6 +27,7 @@ impl Story {
             ("notice_max", &mut policy.notice_max),
             ("release_check_max", &mut policy.release_check_max),
             ("node_silent_max", &mut policy.node_silent_max),
+            ("half_life", &mut policy.half_life),
         ] {
             if let Some(value) = words.value(key) {
                 *target = span(value);
@@ -46,10 +47,59 @@ impl Story {
         if let Some(name) = words.value("placement") {
             policy.placement = super::words::placement(name);
         }
+        if words.has("unfair") {
+            policy.fairness = false;
+        }
         if words.has("grant_unmeasured") {
             policy.grant_unmeasured = true;
         }
         self.world.restart(Span::ZERO);
+    }
+
+    /// What a service may have; that is a matter of the configuration, so that changing it is a restart.
+    pub(super) fn service(&mut self, words: &Words<'_>) {
+        let size = |key: &str| words.value(key).map(bytes);
+        let settings = ServicePolicy {
+            weight: words.number("weight").map_or(1, |it| u32::try_from(it).expect("small")),
+            leases_max: words.number("leases"),
+            devices_max: words.number("devices"),
+            memory_max_bytes: size("memory"),
+            waiting_max: words.number("waiting"),
+            lease_memory_min_bytes: size("least"),
+            lease_memory_max_bytes: size("most"),
+            preferred_device: words.value("prefer").map(Name::new),
+        };
+        match words.word(1) {
+            "*" => self.world.policy.services_default = settings,
+            name => drop(self.world.policy.services.insert(name.into(), settings)),
+        }
+        self.world.restart(Span::ZERO);
+    }
+
+    /// What services used, in hours of a whole GiB, and of their quotas.
+    pub(super) fn shares(&mut self) {
+        for share in self.world.scheduler.service_shares(None, usize::MAX) {
+            let of = |it: QuotaUse| {
+                let limit = it.limit.map_or_else(String::new, |limit| format!(" of {limit}"));
+                format!("{}{limit}", it.in_use)
+            };
+            let gib_seconds = share.used_byte_seconds >> 30;
+            let line = format!(
+                "  {} used {gib_seconds} GiB s ({} permille), weight {}, {} leases, {} devices, {} MiB, {} waiting",
+                share.service,
+                share.used_permille,
+                share.weight,
+                of(share.leases),
+                of(share.devices),
+                of(QuotaUse {
+                    in_use: share.memory_bytes.in_use >> 20,
+                    limit: share.memory_bytes.limit.map(|limit| limit >> 20)
+                }),
+                of(share.waiting)
+            );
+            self.told.push_str(&line);
+            self.told.push('\n');
+        }
     }
 
     /// Owners are a matter of the configuration, so that changing them is a restart.
