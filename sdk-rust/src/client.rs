@@ -48,10 +48,10 @@ pub(crate) struct Conduct {
 /// reconnects by itself, and ends when the last clone and the last [`Lease`] are gone.
 #[derive(Clone, Debug)]
 pub struct Client {
-    conduct: Arc<Conduct>,
-    tally: Arc<Tally>,
-    unary: Unary,
-    session: Arc<Session>,
+    pub(crate) conduct: Arc<Conduct>,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) unary: Unary,
+    pub(crate) session: Arc<Session>,
 }
 
 impl Client {
@@ -120,9 +120,7 @@ impl Client {
         on_queued: impl FnMut(&LeaseInfo) + Send,
     ) -> Result<Lease, Error> {
         if !self.conduct.enabled {
-            let message =
-                "GPUs are disabled here (GPULEASE_ENABLED, GPU_ENABLED or the client's settings)";
-            return Err(Error::new(ErrorKind::Disabled, "DISABLED", message));
+            return Err(disabled());
         }
         let asked = Instant::now();
         let outcome = self.ask(request, on_queued).await;
@@ -434,6 +432,11 @@ impl Client {
     pub(crate) fn session_for_tests(&self) -> &Session {
         &self.session
     }
+}
+
+pub(crate) fn disabled() -> Error {
+    let message = "GPUs are disabled here (GPULEASE_ENABLED, GPU_ENABLED or the client's settings)";
+    Error::new(ErrorKind::Disabled, "DISABLED", message)
 }
 
 /// Somebody asks the health service on behalf of all. Dropping it says what came of it, be it that the caller left.

@@ -41,6 +41,7 @@ macro_rules! named_enum {
                 match self { $(Self::$variant => $text),+ }
             }
 
+            #[allow(dead_code, reason = "some enums are only ever written")]
             pub(crate) fn from_wire(wire: i32) -> Option<Self> {
                 Some(match v1::$name::try_from(wire).ok()? {
                     $(v1::$name::$variant => Self::$variant,)+

@@ -34,6 +34,8 @@ mod operator;
 mod pauses;
 mod pending;
 mod placement;
+mod plan;
+mod planning;
 mod process;
 mod refusal;
 mod request;
@@ -75,6 +77,10 @@ pub use notice::{Notice, NoticeCause, Preemptible, Process};
 pub use operator::{Drained, ProcessFilter, Target};
 pub use pauses::{PauseHandler, PauseReason, Turn};
 pub use placement::{Affinity, AffinityScope, PlacementPolicy};
+pub use plan::{
+    Assignment, DeviceLoad, Pipeline, PipelineScope, Plan, Reservation, ReservedPlan, Step,
+    StepAssignment,
+};
 pub use request::{Constraints, LeaseFilter, LeaseRequest, Listing, WhileUnreachable};
 pub use shared::{set_shared, shared};
 pub use standing::{Change, Grant, LeaseStatus, LostReason};

@@ -104,7 +104,7 @@ fn unreachable(status: &Status) -> Error {
 
 fn kind_of_reason(reason: &str) -> Option<ErrorKind> {
     Some(match reason {
-        "NO_CAPACITY" | "DEVICES_CLOSED" => ErrorKind::NoCapacity,
+        "NO_CAPACITY" | "PLAN_INCOMPLETE" | "DEVICES_CLOSED" => ErrorKind::NoCapacity,
         "WAIT_OVER" => ErrorKind::WaitOver,
         "UNSATISFIABLE" => ErrorKind::Unsatisfiable,
         "QUEUE_FULL" | "SERVICES_FULL" | "LEASES_FULL" | "TOO_MANY_IN_FLIGHT" => {

@@ -21,6 +21,7 @@ use crate::{
     breaker::Breaker,
     clock::Clock,
     error::{Error, ErrorKind},
+    facts::Told,
     held::Held,
     info::{LeaseInfo, LeaseState},
     keepalive, link,
@@ -234,6 +235,25 @@ impl Session {
         let verb = PendingVerb::new(verb, held.id, Some(held.fencing_token()));
         self.0.send_verb(PendingVerb { answer: Some(answer), ..verb });
         receiver.await.unwrap_or_else(|_| Err(Error::closed()))
+    }
+
+    /// Holds a lease that was granted by another call, asked for then: it is renewed, and told of, by this session.
+    pub(crate) fn take_up(
+        &self,
+        info: LeaseInfo,
+        keeps: bool,
+        asked_at: Duration,
+    ) -> Result<Arc<Held>, Error> {
+        let mut state = self.0.state();
+        if let Some(error) = state.ended.clone() {
+            return Err(error);
+        }
+        let told = Told { after: asked_at, before: self.now() };
+        let held = state.hold(info, keeps, told);
+        self.0.call_keepalive(&state);
+        drop(state);
+        self.0.wanted.notify_one();
+        Ok(held)
     }
 
     /// Stops renewing a lease.

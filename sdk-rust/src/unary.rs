@@ -111,6 +111,14 @@ impl Unary {
         some(answer.lease, "lease").map(LeaseInfo::from)
     }
 
+    pub(crate) async fn plan(&self, message: v1::PlanRequest) -> Result<v1::PlanResponse, Error> {
+        self.call(message, |request| {
+            let mut client = self.lease_service();
+            async move { client.plan(request).await }
+        })
+        .await
+    }
+
     pub(crate) async fn revoke(&self, lease_id: u64, reason: &str) -> Result<LeaseInfo, Error> {
         let message = v1::RevokeRequest { lease_id, reason: reason.to_owned() };
         let answer = self

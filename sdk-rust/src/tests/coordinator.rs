@@ -313,6 +313,26 @@ impl LeaseService for Service {
         Ok(Response::new(v1::ExtendNoticeResponse { lease }))
     }
 
+    /// Every pipeline goes to one device; reserved, its leases are numbered from 100.
+    async fn plan(&self, request: Request<v1::PlanRequest>) -> Answered<v1::PlanResponse> {
+        let asked = request.into_inner();
+        let reserved = asked.reserve.is_some();
+        let assignment = |(number, pipeline): (u64, v1::Pipeline)| v1::PipelineAssignment {
+            node: "node-a".to_owned(),
+            devices: vec![v1::LeasedDevice { uuid: "GPU-1".to_owned(), ..Default::default() }],
+            lease: reserved.then(|| active(number, number)),
+            affinity_key: format!("key/{}", pipeline.name),
+            pipeline: pipeline.name,
+            ..Default::default()
+        };
+        Ok(Response::new(v1::PlanResponse {
+            assignments: (100..).zip(asked.pipelines).map(assignment).collect(),
+            complete: true,
+            reserved,
+            ..Default::default()
+        }))
+    }
+
     /// Any lease is queued behind lease 1, which stands in its way on one device.
     async fn explain(&self, request: Request<v1::ExplainRequest>) -> Answered<v1::ExplainResponse> {
         let blocking = v1::BlockingLease { lease_id: 1, ..v1::BlockingLease::default() };

@@ -7,6 +7,7 @@ mod events;
 mod fallback;
 mod holding;
 mod pausing;
+mod plans;
 mod session;
 mod turns;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     id::{Caller, Holder, LeaseId, Name, NoticeId, Ticket, Token},
     inventory::{DeviceFacts, NodeFacts},
+    plan::Plan,
     request::{Process, Request},
     time::Span,
 };
@@ -20,6 +21,13 @@ pub enum Input {
         ticket: Ticket,
         /// What is asked for.
         request: Arc<Request>,
+    },
+    /// A plan is to be granted, all of it or nothing.
+    Reserve {
+        /// What the reply carries.
+        ticket: Ticket,
+        /// The plan.
+        plan: Arc<Plan>,
     },
     /// A lease is extended.
     Renew {

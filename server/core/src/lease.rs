@@ -68,6 +68,8 @@ pub enum Why {
     Owned,
     /// They are kept for an earlier request, and it is sure to be gone in time.
     Backfilled,
+    /// A plan balanced its pipelines over the devices.
+    Planned,
 }
 
 /// Why a lease ended, or is about to.

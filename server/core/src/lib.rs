@@ -31,6 +31,7 @@ pub mod notice;
 pub mod order;
 pub mod output;
 pub mod placement;
+pub mod plan;
 pub mod policy;
 mod preemption;
 mod queue;

@@ -6,6 +6,7 @@ use crate::{
     event::Event,
     id::{Caller, LeaseId, Name, Ticket, Token},
     lease::{EndReason, State},
+    plan::{Planned, Unassigned},
     request::{InvalidField, Process},
     time::Span,
     view::{LeaseView, NoticeView},
@@ -83,6 +84,8 @@ pub enum Answer {
     Queued(Box<LeaseView>),
     /// The lease that the request made, as it is now: ACTIVE, or whatever became of it (P16).
     Lease(Box<LeaseView>),
+    /// The plan is granted, or was before.
+    Planned(Box<Planned>),
     /// The lease lives on.
     Renewed {
         /// Which one.
@@ -149,6 +152,17 @@ pub enum Rejection {
         devices: usize,
         /// For how long, unless an operator opens them.
         remaining: Span,
+    },
+    /// Not all of a plan fits, so that nothing of it was granted.
+    PlanIncomplete {
+        /// The first pipeline that has no device, by its place in the plan.
+        pipeline: usize,
+        /// Its name.
+        name: Name,
+        /// How many have none.
+        unassigned: usize,
+        /// Why that one has none.
+        why: Unassigned,
     },
     /// There is no such device.
     DeviceNotFound {

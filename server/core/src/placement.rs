@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) use self::{
     capacity::{Apart, Capacity, Search},
     mix::Mix,
+    room::Room,
 };
 use crate::{
     id::{DeviceId, LeaseId, NodeId},

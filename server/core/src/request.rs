@@ -3,7 +3,7 @@
 //! [`RequestFields`] is what a caller says; [`RequestFields::validate`] is the only way to a [`Request`], and names
 //! the field, the value and the bound when it refuses. Whether anything can satisfy it is not decided here (P13).
 
-use std::{collections::BTreeMap, fmt, ops::Deref};
+use std::{borrow::Cow, collections::BTreeMap, fmt, ops::Deref};
 
 use serde::{Deserialize, Serialize};
 
@@ -229,7 +229,9 @@ impl Constraints {
         ]
     }
 
-    fn text_bytes(&self) -> usize {
+    /// All texts together, in bytes.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
         let listed = self.lists().into_iter().flat_map(|(_, list)| list);
         let labels = self.node_labels.iter().flat_map(|(key, value)| [key, value]);
         let key = self.affinity.iter().map(|affinity| &affinity.key);
@@ -278,7 +280,7 @@ pub struct RequestFields {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidField {
     /// Its path, as in the `.proto` files.
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     /// What was given, cut to a readable length.
     pub value: String,
     /// What would do.
@@ -287,13 +289,23 @@ pub struct InvalidField {
 
 impl InvalidField {
     /// Names the field, the value (cut to 64 characters) and the bound.
-    pub fn new(field: &'static str, value: impl fmt::Display, bound: impl fmt::Display) -> Self {
+    pub fn new(
+        field: impl Into<Cow<'static, str>>,
+        value: impl fmt::Display,
+        bound: impl fmt::Display,
+    ) -> Self {
         let full = value.to_string();
         let mut value: String = full.chars().take(64).collect();
         if value.len() < full.len() {
             value.push('…');
         }
-        Self { field, value, bound: bound.to_string() }
+        Self { field: field.into(), value, bound: bound.to_string() }
+    }
+
+    /// The same fault, of a field within another.
+    #[must_use]
+    pub fn within(self, outer: &str) -> Self {
+        Self { field: format!("{outer}.{}", self.field).into(), ..self }
     }
 }
 
@@ -374,7 +386,7 @@ impl RequestFields {
 }
 
 impl Ask {
-    fn validate(self) -> Result<(), InvalidField> {
+    pub(crate) fn validate(self) -> Result<(), InvalidField> {
         number("ask.devices", u64::from(self.devices), 1, u64::from(DEVICES_MAX))?;
         let Share::Part { slots, memory_bytes } = self.share else { return Ok(()) };
         if slots.is_none() && memory_bytes.is_none() {
@@ -414,7 +426,7 @@ impl Constraints {
     }
 }
 
-fn label(field: &'static str, name: &Name) -> Result<(), InvalidField> {
+pub(crate) fn label(field: &'static str, name: &Name) -> Result<(), InvalidField> {
     let text = name.as_str();
     let bound = || format!("1 to {LABEL_BYTES_MAX} bytes without control characters");
     if text.is_empty() {

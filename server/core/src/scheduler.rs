@@ -4,9 +4,10 @@
 //! fail: a refusal is an effect, and an event that does not fit the state is a defect that stops the process.
 //! The rules are beside this file: `acquire`, `hold` (renew, release, acknowledge, revoke), `notice` and `pause`,
 //! `reclaim` and `check` (what is closed, and what opens it), `serve`, `keep` and `backfill` (the queue, keeping,
-//! preemption), `quota`, `drain` (cordons), `import` (devices that an import closed), `presence` (callers and sessions), `observe` and `moves`
-//! (devices and nodes), `tick` (deadlines), `portions` (what is too much for one batch), `shares`, `show` and `explain`
-//! (views).
+//! `reclaim` and `check` (what is closed, and what opens it), `serve`, `keep` and `backfill` (the queue, keeping,
+//! preemption), `quota` and `shares`, `plan` (many requests at once), `drain` (cordons), `import` (devices that an import
+//! closed), `presence` (callers and sessions), `observe` and `moves` (devices and nodes), `tick` (deadlines), `portions`
+//! (what is too much for one batch), `show` and `explain` (views).
 
 mod acquire;
 mod backfill;
@@ -20,6 +21,7 @@ mod moves;
 mod notice;
 mod observe;
 mod pause;
+mod plan;
 mod portions;
 mod presence;
 mod quota;
@@ -75,6 +77,10 @@ impl Scheduler {
         match input {
             Input::Acquire { caller, ticket, request } => {
                 self.acquire(caller, ticket, request, out)
+            }
+            Input::Reserve { ticket, plan } => {
+                let reserved = self.reserve(&plan, out).map(|it| Answer::Planned(Box::new(it)));
+                reply(out, ticket, reserved);
             }
             Input::Renew { caller, ticket, lease, token, holder } => {
                 let renewed = self.renew(caller, lease, token, holder.as_ref(), out);

@@ -33,7 +33,7 @@ pub(super) const QUERIES_MAX: usize = 4_096;
 /// Which permits an input needs, and when it is stepped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
-    /// An acquire.
+    /// An acquire, or the reservation of a plan.
     Ordinary,
     /// A renewal, a release, the answer to a notice, what operators do, the opening of a session.
     Urgent,
@@ -44,7 +44,7 @@ pub(super) enum Class {
 impl Class {
     pub(super) fn of(input: &Input) -> Self {
         match input {
-            Input::Acquire { .. } => Self::Ordinary,
+            Input::Acquire { .. } | Input::Reserve { .. } => Self::Ordinary,
             Input::Renew { .. }
             | Input::Release { .. }
             | Input::Acknowledge { .. }

@@ -154,6 +154,7 @@ pub(super) fn caller_of(input: &Input) -> Option<Caller> {
         | Input::SessionOpened { caller, .. }
         | Input::CallerGone { caller } => Some(*caller),
         Input::Revoke { .. }
+        | Input::Reserve { .. }
         | Input::Cordon { .. }
         | Input::Uncordon { .. }
         | Input::Quiesce { .. }

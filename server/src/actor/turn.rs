@@ -13,8 +13,7 @@ use std::{
 };
 
 use gpulease_core::{
-    event::Event, id::Revision, input::Input, output::Effect, request::Request,
-    scheduler::Scheduler, time::Time,
+    event::Event, id::Revision, input::Input, output::Effect, scheduler::Scheduler, time::Time,
 };
 
 use super::{
@@ -277,24 +276,11 @@ fn step_ordinary(open: &mut OpenBatch<'_>, lanes: &mut Lanes, delivery: &mut Del
             break;
         }
         let Some(queued) = lanes.take_ordinary() else { break };
-        if let Input::Acquire { request, .. } = &queued.input {
-            constraint_bytes += text_bytes(request);
-        }
+        constraint_bytes += match &queued.input {
+            Input::Acquire { request, .. } => request.constraints.text_bytes(),
+            Input::Reserve { plan, .. } => plan.text_bytes(),
+            _ => 0,
+        };
         step(open, delivery, queued);
     }
-}
-
-/// The size of what can be large in a request.
-fn text_bytes(request: &Request) -> usize {
-    let constraints = &request.constraints;
-    let lists = [
-        &constraints.models,
-        &constraints.device_allow,
-        &constraints.device_deny,
-        &constraints.node_allow,
-        &constraints.node_deny,
-    ];
-    let listed = lists.into_iter().flatten().map(|name| name.as_str().len()).sum::<usize>();
-    let labels = constraints.node_labels.iter();
-    listed + labels.map(|(key, value)| key.as_str().len() + value.as_str().len()).sum::<usize>()
 }

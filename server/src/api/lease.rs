@@ -30,7 +30,7 @@ use crate::actor::{Handle, Reply, ReplyTo};
 /// The lease service over a handle.
 #[derive(Clone)]
 pub(super) struct Leases {
-    handle: Handle,
+    pub(super) handle: Handle,
     options: Arc<session::Settings>,
 }
 
@@ -40,7 +40,10 @@ impl Leases {
     }
 
     /// Hands in a request and waits for its last reply.
-    async fn ask(&self, make: impl FnOnce(Ticket) -> Input + Send) -> Result<Reply, EdgeError> {
+    pub(super) async fn ask(
+        &self,
+        make: impl FnOnce(Ticket) -> Input + Send,
+    ) -> Result<Reply, EdgeError> {
         let (to, answered) = oneshot::channel();
         self.handle.submit(ReplyTo::Call(to), make)?;
         // Dropped without an answer: the coordinator ends, and says why.
@@ -222,6 +225,7 @@ fn lease_of(reply: &Reply) -> Result<v1::Lease, EdgeError> {
         ) => Ok(convert::lease(view, &Display::at(reply.now))),
         Ok(
             Answer::Queued(_)
+            | Answer::Planned(_)
             | Answer::Cordoned(_)
             | Answer::Uncordoned
             | Answer::Quiesced
@@ -338,6 +342,16 @@ impl LeaseService for Leases {
         let id = request.get_ref().lease_id;
         let answer = Self::explain(self, LeaseId(id)).await;
         answer.map(Response::new).map_err(|error| refuse(Attempt::Explain(id), error))
+    }
+
+    async fn plan(
+        &self,
+        request: Request<v1::PlanRequest>,
+    ) -> Result<Response<v1::PlanResponse>, Status> {
+        let wire = request.get_ref();
+        let attempt = if wire.reserve.is_some() { Attempt::Reserve } else { Attempt::Plan };
+        let answer = Self::plan(self, wire).await;
+        answer.map(Response::new).map_err(|error| refuse(attempt, error))
     }
 
     type SessionStream = SessionStream;

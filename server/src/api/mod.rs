@@ -18,6 +18,7 @@ mod listen;
 mod metrics;
 mod operations;
 mod peer;
+mod plan;
 mod refine;
 mod serve;
 mod session;

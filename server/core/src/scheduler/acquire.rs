@@ -105,7 +105,7 @@ impl Scheduler {
     }
 
     /// The lease that a repeated request id names (P16).
-    fn earlier(&self, request: &Request) -> Result<Option<LeaseId>, Rejection> {
+    pub(super) fn earlier(&self, request: &Request) -> Result<Option<LeaseId>, Rejection> {
         let service = self.state.services().get(&request.holder.service);
         let Some(id) =
             service.and_then(|service| service.requests.get(&request.request_id).copied())
@@ -148,7 +148,7 @@ impl Scheduler {
     }
 
     /// Whether a new request may stand at all: names, bounds, and whether anything known could satisfy it.
-    fn admissible(&self, request: &Request) -> Result<(), Rejection> {
+    pub(super) fn admissible(&self, request: &Request) -> Result<(), Rejection> {
         let service = self.state.services().get(&request.holder.service);
         if service.is_none() && !self.state.takes_services() {
             return Err(Rejection::ServicesFull { max: SERVICES_MAX });

@@ -13,6 +13,7 @@ use crate::{
     output::QuotaReached,
     placement::HostKept,
     preemption::{Bar, Preemptor},
+    request::Request,
     time::{Span, Time},
     view::{BLOCKING_MAX, Blocking, DeviceCondition, Explanation, ProcessView, Waiting},
 };
@@ -35,13 +36,14 @@ impl Scheduler {
         let mut excluded: BTreeMap<&'static str, usize> = BTreeMap::new();
         let mut in_the_way: Vec<DeviceId> = Vec::new();
         let site = self.site();
+        let near = Near::of(&self.state, &lease.request);
         for (id, device) in inventory.devices() {
             if let Some(exclusion) = site.exclusion(device, &lease.request) {
                 count(&mut excluded, exclusion.field());
                 continue;
             }
             waiting.suitable = waiting.suitable.saturating_add(1);
-            match self.hindrance(id, device, lease) {
+            match self.hindrance((id, device), (lease.id, &lease.request), &near) {
                 None => waiting.fitting = waiting.fitting.saturating_add(1),
                 Some(what) => {
                     count(&mut excluded, what);
@@ -56,7 +58,12 @@ impl Scheduler {
     }
 
     /// Why a device that would do does not do now.
-    fn hindrance(&self, id: DeviceId, device: &Device, lease: &Lease) -> Option<&'static str> {
+    pub(super) fn hindrance(
+        &self,
+        (id, device): (DeviceId, &Device),
+        (waiter, request): (LeaseId, &Request),
+        near: &Near,
+    ) -> Option<&'static str> {
         let site = self.site();
         match site.condition(id, device) {
             DeviceCondition::Available => {}
@@ -68,18 +75,17 @@ impl Scheduler {
             DeviceCondition::Quiesced => return Some("its driver is let go on purpose"),
             DeviceCondition::Cordoned => return Some("cordoned"),
         }
-        if !Near::of(&self.state, &lease.request).allows(id, device) {
+        if !near.allows(id, device) {
             return Some("others with its affinity key are elsewhere");
         }
-        let kept = device.kept_for.is_some_and(|other| other != lease.id);
-        let share = lease.request.ask.share;
+        let kept = device.kept_for.is_some_and(|other| other != waiter);
+        let share = request.ask.share;
         if site.room(id, device).is_some_and(|room| room.fits(share)) {
             if kept {
                 return Some("kept for a request before it");
             }
             let node = site.inventory.node(device.node)?;
-            let fits =
-                site.host_fits(device.node, node, &lease.request.constraints, &HostKept::new());
+            let fits = site.host_fits(device.node, node, &request.constraints, &HostKept::new());
             return (!fits).then_some("too little host CPU or memory is left");
         }
         let mut bare = device.clone();
@@ -214,7 +220,7 @@ impl Scheduler {
     }
 }
 
-fn count(excluded: &mut BTreeMap<&'static str, usize>, what: &'static str) {
+pub(super) fn count(excluded: &mut BTreeMap<&'static str, usize>, what: &'static str) {
     let entry = excluded.entry(what).or_default();
     *entry = entry.saturating_add(1);
 }

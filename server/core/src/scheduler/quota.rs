@@ -132,6 +132,28 @@ impl Scheduler {
         before.map(|reached| QuotaReached { others_first: true, ..reached })
     }
 
+    /// The quota that a service would be over if it were granted so many leases and devices and so many bytes at once.
+    pub(super) fn quota_for_many(
+        &self,
+        service: &Name,
+        rank: Rank,
+        [leases, devices, memory]: [u64; 3],
+    ) -> Option<QuotaReached> {
+        let (policy, used) = (self.policy.service(service), self.used_before(service, rank));
+        [
+            (Quota::Leases, policy.leases_max, used.leases, leases),
+            (Quota::Devices, policy.devices_max, used.devices, devices),
+            (Quota::Memory, policy.memory_max_bytes, used.memory_bytes, memory),
+        ]
+        .into_iter()
+        .find_map(|(quota, limit, in_use, wanted)| {
+            let (limit, service) = (limit?, service.clone());
+            let reached = in_use.saturating_add(wanted) > limit;
+            let others_first = false;
+            reached.then_some(QuotaReached { service, quota, limit, in_use, wanted, others_first })
+        })
+    }
+
     /// What its service leaves to a request at its place, of each device; `None`: anything.
     pub(super) fn limits(&self, request: &Request, rank: Rank) -> Option<Limits> {
         let service = &request.holder.service;

@@ -410,7 +410,12 @@ impl Scheduler {
 
     /// Host CPU and memory that requests before this place of a service count on, where devices are kept for them; not
     /// those of the one whose guest it would be.
-    fn host_kept(&self, key: OrderKey, service: &Name, host: Option<LeaseId>) -> HostKept {
+    pub(super) fn host_kept(
+        &self,
+        key: OrderKey,
+        service: &Name,
+        host: Option<LeaseId>,
+    ) -> HostKept {
         let mut kept = HostKept::new();
         let others = self.state.keeps().values();
         for keep in others.filter(|keep| keep.lease != key.lease && Some(keep.lease) != host) {

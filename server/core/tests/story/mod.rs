@@ -3,6 +3,7 @@
 mod machine;
 mod moves;
 mod operate;
+mod plan;
 mod tell;
 mod words;
 
@@ -15,6 +16,7 @@ use gpulease_core::{
     id::{Caller, LeaseId, Name, Ticket, Token},
     input::{DeviceSample, Input, MemoryReading, MemoryReport},
     output::{Answer, Effect},
+    plan::PipelineFields,
     policy::Policy,
     time::Span,
 };
@@ -33,6 +35,9 @@ pub(crate) struct Story {
     /// Processes that are gone.
     pub(crate) exited: BTreeSet<u32>,
     pub(crate) told: String,
+    /// The plan at hand, and whether it was asked for.
+    pub(crate) pipelines: Vec<PipelineFields>,
+    pub(crate) plan_told: bool,
 }
 impl Story {
     pub(crate) fn new() -> Self {
@@ -44,6 +49,8 @@ impl Story {
             callers: BTreeMap::new(),
             exited: BTreeSet::new(),
             told: String::new(),
+            pipelines: Vec::new(),
+            plan_told: false,
         }
     }
 
@@ -53,7 +60,7 @@ impl Story {
     /// [label=k:v] [boot=boot-1] [real] · renode NODE [cpu=] [label=k:v] [model=M] · change DEVICE [memory=] [slots=]
     /// · policy KEY=VALUE … · own SERVICE [devices=] [models=] [nodes=]
     /// · pass SPAN · stall SPAN · tick · restart · snapshot · import SPAN [lost=BATCHES|all] · show
-    /// · lose DEVICE · find DEVICE · forget DEVICE · reboot NODE · silent NODE · heard NODE · foreign DEVICE SIZE
+    /// · frameworks DEVICE NAMES · lose DEVICE · find DEVICE · forget DEVICE · reboot NODE · silent NODE · heard NODE · foreign DEVICE SIZE
     /// · unmeasured DEVICE · uses LEASE DEVICE SIZE · impostor NODE DEVICE
     /// · rename NODE NAME [boot=] · carry DEVICE NODE · observe NODE
     ///
@@ -63,6 +70,8 @@ impl Story {
     /// · renew NAME [token=] [holder=S/H] [caller=] · release NAME [token=|none] [holder=S/H] [caller=]
     /// · acknowledge NAME [notice=] [token=] [holder=S/H] [caller=] · extend NAME by=SPAN [notice=] [token=] [caller=]
     /// · gone CALLER · session SERVICE/HOLDER as CALLER
+    ///
+    /// Plans: pipeline NAME steps=NAME:IN-OUT[:ASK],… [scope=node] [overlap] · plan [reserve=ID] [key=KEY]
     ///
     /// Operators: revoke NAME [why=] · open DEVICE [why=] · cordon TARGET · drain TARGET · uncordon TARGET
     /// · explain NAME · processes DEVICE · shares · service NAME|* [weight= leases= devices= memory= waiting= least= most= prefer=]
@@ -74,6 +83,14 @@ impl Story {
         match words.word(0) {
             "node" => self.node(&words),
             "change" => self.change(&words),
+            "frameworks" => {
+                let uuid = words.word(1);
+                let name = self.home_of(uuid);
+                let facts = Arc::make_mut(&mut self.model(uuid).facts);
+                facts.frameworks = words.word(2).split(',').map(Name::new).collect();
+                let seen = self.world.observe(&name);
+                self.tell(seen);
+            }
             "uses" => self.uses(&words),
             "impostor" => {
                 let reading = MemoryReading::default();
@@ -99,6 +116,8 @@ impl Story {
             "service" => self.service(&words),
             "shares" => self.shares(),
             "explain" => self.explain(&words),
+            "pipeline" => self.pipeline(&words),
+            "plan" => self.plan(&words),
             "process" | "exit" | "unexplained" | "unattributed" | "sums" | "sample"
             | "processes" => self.machine(&words),
             "gone" | "session" => self.caller(&words),

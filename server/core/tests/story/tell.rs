@@ -235,6 +235,11 @@ impl Story {
                 )
             }
             Answer::Uncordoned => "uncordoned".to_owned(),
+            Answer::Planned(planned) => {
+                let leases = planned.assignments.iter().filter_map(|it| it.lease.as_ref());
+                let leases: Vec<String> = leases.map(|lease| self.view(lease)).collect();
+                format!("reserved: {}", leases.join("; "))
+            }
             Answer::Quiesced => "told".to_owned(),
             Answer::Released(view) => format!("released, {}", self.view(view)),
             Answer::Revoked(view) => format!("revoked, {}", self.view(view)),
@@ -305,6 +310,11 @@ impl Story {
             Rejection::RequestIdReused { lease } => {
                 format!("request id made {}", self.name(*lease))
             }
+            Rejection::PlanIncomplete { name, unassigned, why, .. } => {
+                let never = if why.never { ", and never will" } else { "" };
+                format!("{unassigned} pipelines do not fit{never}; {name}: {}", why.reason)
+            }
+            Rejection::InvalidField(invalid) => format!("invalid: {invalid}"),
             other => format!("{other:?}"),
         }
     }

@@ -17,7 +17,10 @@ use gpulease_core::{
     inventory::{DeviceFacts, NodeFacts},
     output::{Effect, Output},
     policy::Policy,
-    request::{Process, Request},
+    request::{
+        Ask, Constraints, Preemptible, Priority, Process, Request, RequestFields, Share,
+        TTL_DEFAULT,
+    },
     scheduler::Scheduler,
     state::State,
     time::{Span, Time},
@@ -307,7 +310,7 @@ pub fn device(node: &str, index: u32, memory_bytes: u64, slots: u32, model: &str
         vendor: "simulated".into(),
         model: model.into(),
         compute_capability: None,
-        frameworks: Vec::new(),
+        frameworks: ["cupy", "jax", "tensorflow", "torch"].map(Name::new).to_vec(),
         memory_total_bytes: memory_bytes,
         memory_driver_bytes: 0,
         memory_limit_bytes: None,
@@ -373,4 +376,25 @@ pub fn node(name: &str, devices: Vec<DeviceModel>) -> NodeModel {
     };
     let (silent, alive, sums_only) = (false, BTreeSet::new(), false);
     NodeModel { facts: Arc::new(facts), devices, silent, alive, sums_only }
+}
+
+/// A request of one slot that may not wait.
+pub fn request(holder: &Holder, id: &str) -> RequestFields {
+    RequestFields {
+        holder: holder.clone(),
+        request_id: id.into(),
+        name: None,
+        ask: Ask { devices: 1, share: Share::Part { slots: Some(1), memory_bytes: None } },
+        constraints: Constraints::default(),
+        priority: Priority::Normal,
+        ttl: TTL_DEFAULT,
+        wait: Span::ZERO,
+        expected_duration: None,
+        lifetime_max: None,
+        preemptible: Preemptible::Never,
+        minimum_hold: Span::ZERO,
+        process: None,
+        placement: None,
+        pause_cost: None,
+    }
 }

@@ -68,6 +68,7 @@ fn granted(basis: Basis) -> v1::GrantExplanation {
             "they are kept for an earlier request, and it is sure to be gone in time"
         }
         Why::Owned => "its service owns them",
+        Why::Planned => "a plan balanced its pipelines over the devices that were free",
     };
     v1::GrantExplanation { devices_fitting: basis.fitting, reason: reason.to_owned() }
 }

@@ -72,7 +72,7 @@ pub(in crate::api) fn request(
     fields.validate()
 }
 
-fn span(
+pub(super) fn span(
     field: &'static str,
     wire: Option<&prost_types::Duration>,
     bounds: (Span, Span),
@@ -80,7 +80,7 @@ fn span(
     wire.map(|wire| duration(field, wire, bounds)).transpose()
 }
 
-fn preemptible(wire: i32) -> Result<Preemptible, InvalidField> {
+pub(super) fn preemptible(wire: i32) -> Result<Preemptible, InvalidField> {
     match v1::Preemptible::try_from(wire) {
         Ok(v1::Preemptible::Unspecified | v1::Preemptible::Never) => Ok(Preemptible::Never),
         Ok(v1::Preemptible::Pause) => Ok(Preemptible::Pause),
@@ -155,7 +155,7 @@ pub(in crate::api) fn extension(wire: &v1::ExtendNoticeRequest) -> Result<Span, 
     span("extension", wire.extension.as_ref(), bounds)?.ok_or_else(absent)
 }
 
-fn ask(wire: Option<&v1::Ask>) -> Result<Ask, InvalidField> {
+pub(super) fn ask(wire: Option<&v1::Ask>) -> Result<Ask, InvalidField> {
     let Some(wire) = wire else { return Err(InvalidField::new("ask", "absent", ASK_FORMS)) };
     let share = match (wire.exclusive, wire.slots, wire.memory_bytes) {
         (true, None, None) => Share::Exclusive,
@@ -170,7 +170,7 @@ fn ask(wire: Option<&v1::Ask>) -> Result<Ask, InvalidField> {
     Ok(Ask { devices: wire.devices.unwrap_or(1), share })
 }
 
-fn priority(wire: i32) -> Result<Priority, InvalidField> {
+pub(super) fn priority(wire: i32) -> Result<Priority, InvalidField> {
     match v1::Priority::try_from(wire) {
         Ok(v1::Priority::Unspecified | v1::Priority::Normal) => Ok(Priority::Normal),
         Ok(v1::Priority::Background) => Ok(Priority::Background),
@@ -182,7 +182,7 @@ fn priority(wire: i32) -> Result<Priority, InvalidField> {
     }
 }
 
-fn constraints(wire: &v1::Constraints) -> Result<Constraints, InvalidField> {
+pub(super) fn constraints(wire: &v1::Constraints) -> Result<Constraints, InvalidField> {
     let list = |field, list: &[String]| texts(field, list, LIST_MAX);
     Ok(Constraints {
         vendor: optional(&wire.vendor, |text| known_text("constraints.vendor", text))?,

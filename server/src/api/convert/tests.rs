@@ -131,7 +131,7 @@ fn ways_to_preempt_processes_and_traces_out_of_bounds_are_refused() {
     let gone = Some(v1::Process { pid: u32::MAX, started_ticks: None });
     let invalid = request(&v1::AcquireRequest { process: gone, ..good() }, None, &local);
     let invalid = invalid.expect_err("no process has this id");
-    assert_eq!((invalid.field, invalid.value.as_str()), ("process.pid", "4294967295"));
+    assert_eq!((&*invalid.field, invalid.value.as_str()), ("process.pid", "4294967295"));
     assert!(invalid.bound.contains("runs on this host"), "{invalid}");
     let trace = v1::AcquireRequest { trace_parent: "x".repeat(56), ..good() };
     check(&trace, "trace_parent", "56 bytes long", "at most 55 bytes");

@@ -262,6 +262,7 @@ impl Desk {
                 Say::NoticeExtended(v1::ExtendNoticeResponse { lease: lease(&view) })
             }
             Answer::Cordoned(_)
+            | Answer::Planned(_)
             | Answer::Uncordoned
             | Answer::Quiesced
             | Answer::Renewed { .. }

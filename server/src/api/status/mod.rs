@@ -9,7 +9,7 @@ mod rejection;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{borrow::Cow, collections::HashMap, fmt, time::Duration};
 
 use gpulease_proto::v1;
 use tonic::{Code, Status};
@@ -29,6 +29,8 @@ pub(super) enum Attempt<'a> {
     Acknowledge(u64),
     ExtendNotice(u64),
     Explain(u64),
+    Plan,
+    Reserve,
     Revoke(u64),
     ReadLease(u64),
     ListLeases,
@@ -56,6 +58,8 @@ impl fmt::Display for Attempt<'_> {
             Self::Acknowledge(lease) => write!(f, "answer the notice of lease {lease}"),
             Self::ExtendNotice(lease) => write!(f, "extend the notice of lease {lease}"),
             Self::Explain(lease) => write!(f, "explain lease {lease}"),
+            Self::Plan => f.write_str("make a plan"),
+            Self::Reserve => f.write_str("reserve a plan"),
             Self::Revoke(lease) => write!(f, "revoke lease {lease}"),
             Self::ReadLease(lease) => write!(f, "show lease {lease}"),
             Self::ListLeases => f.write_str("list leases"),
@@ -85,7 +89,7 @@ pub(super) struct Refusal {
     why: String,
     metadata: Vec<(&'static str, String)>,
     /// The field at fault, and what would do.
-    field: Option<(&'static str, String)>,
+    field: Option<(Cow<'static, str>, String)>,
     retry_after: Option<Duration>,
     /// The quota that is used up, and its bound.
     quota: Option<(String, String)>,
@@ -109,8 +113,12 @@ impl Refusal {
         self
     }
 
-    fn field(mut self, field: &'static str, description: impl Into<String>) -> Self {
-        self.field = Some((field, description.into()));
+    fn field(
+        mut self,
+        field: impl Into<Cow<'static, str>>,
+        description: impl Into<String>,
+    ) -> Self {
+        self.field = Some((field.into(), description.into()));
         self
     }
 
@@ -155,7 +163,7 @@ impl Refusal {
             reason: self.reason.to_owned(),
             message: self.text(attempt),
             metadata: self.figures(),
-            field: self.field.map(|(field, _)| field.to_owned()).unwrap_or_default(),
+            field: self.field.map(|(field, _)| field.into_owned()).unwrap_or_default(),
             retry_after: self.retry_after.and_then(|after| after.try_into().ok()),
         }
     }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use gpulease_core::{
+    id::Name,
     lease::EndReason,
     output::{Exclusion, Quota, QuotaReached, Rejection, Unsatisfiable},
+    plan::Unassigned,
     request::InvalidField,
     time::Span,
 };
@@ -27,6 +29,7 @@ impl From<&Rejection> for Refusal {
             | Rejection::DevicesClosed { .. }
             | Rejection::WaitOver { .. }
             | Rejection::Unsatisfiable(_)
+            | Rejection::PlanIncomplete { .. }
             | Rejection::InventoryUnknown
             | Rejection::QueueFull { .. }
             | Rejection::LeasesFull { .. }
@@ -93,6 +96,9 @@ fn of_capacity(rejection: &Rejection) -> Refusal {
                 .retry_after(CAPACITY_RETRY)
         }
         Rejection::Unsatisfiable(what) => unsatisfiable(what),
+        Rejection::PlanIncomplete { pipeline, name, unassigned, why } => {
+            plan_incomplete((*pipeline, name), *unassigned, why)
+        }
         Rejection::InventoryUnknown => {
             let why = "no node has reported its devices yet; try again, or ask with a wait";
             Refusal::new(Code::Unavailable, "INVENTORY_UNKNOWN", why).retry_after(INVENTORY_RETRY)
@@ -134,6 +140,23 @@ fn quota_reached(reached: &QuotaReached) -> Refusal {
         .with("wanted", reached.wanted)
         .quota(format!("service:{}", reached.service), limit);
     if reached.never() { refusal } else { refusal.retry_after(CAPACITY_RETRY) }
+}
+
+/// Names the first pipeline that has no device as the field at fault.
+fn plan_incomplete((index, name): (usize, &Name), unassigned: usize, why: &Unassigned) -> Refusal {
+    let field = format!("pipelines[{index}]");
+    let text = format!(
+        "{unassigned} of its pipelines have no device, so nothing was granted; the first of them, {name}: {}",
+        why.reason
+    );
+    let refusal = if why.never {
+        let text = format!("{text}; leave it out, or ask for less");
+        Refusal::new(Code::FailedPrecondition, "UNSATISFIABLE", text)
+    } else {
+        let text = format!("{text}; try again when some of it is free, or ask for less");
+        Refusal::new(Code::ResourceExhausted, "PLAN_INCOMPLETE", text).retry_after(CAPACITY_RETRY)
+    };
+    refusal.with("pipeline", name).with("unassigned", unassigned).field(field, why.reason.clone())
 }
 
 /// Names the field that excludes the most devices as the one at fault.
@@ -240,7 +263,7 @@ impl From<&InvalidField> for Refusal {
         Self::new(Code::InvalidArgument, "INVALID_FIELD", invalid.to_string())
             .with("value", &invalid.value)
             .with("bound", &invalid.bound)
-            .field(invalid.field, format!("must be {}", invalid.bound))
+            .field(invalid.field.clone(), format!("must be {}", invalid.bound))
     }
 }
 

@@ -6,6 +6,7 @@ use gpulease_core::{
     id::{LeaseId, Revision, Token},
     lease::EndReason,
     output::{Exclusion, Quota, QuotaReached, Rejection, Unsatisfiable},
+    plan::Unassigned,
     request::InvalidField,
     time::Span,
 };
@@ -56,6 +57,15 @@ fn of_capacity() -> Vec<(Rejection, Row)> {
     };
     let full = |reason| (ResourceExhausted, reason, "", true, true);
     vec![
+        (
+            Rejection::PlanIncomplete {
+                pipeline: 3,
+                name: "p".into(),
+                unassigned: 1,
+                why: Unassigned { reason: "held by other leases: 2".to_owned(), never: false },
+            },
+            (ResourceExhausted, "PLAN_INCOMPLETE", "pipelines[3]", true, false),
+        ),
         (Rejection::NoCapacity, (ResourceExhausted, "NO_CAPACITY", "", true, false)),
         (
             Rejection::DevicesClosed { devices: 2, remaining: Span::from_secs(45) },
@@ -200,6 +210,7 @@ fn number(rejection: &Rejection) -> usize {
         Rejection::SessionReplaced => 23,
         Rejection::InvalidField(_) => 24,
         Rejection::QuotaReached(_) => 25,
+        Rejection::PlanIncomplete { .. } => 26,
     }
 }
 
@@ -207,7 +218,7 @@ fn number(rejection: &Rejection) -> usize {
 fn no_rejection_is_without_a_row() {
     let mut numbers: Vec<usize> = rejections().iter().map(|(it, _)| number(it)).collect();
     numbers.sort_unstable();
-    assert_eq!(numbers, (0..26).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..27).collect::<Vec<_>>());
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod notice_events;
 mod notices;
 mod operations;
 mod operators;
+mod plans;
 mod processes;
 mod races;
 mod sessions;

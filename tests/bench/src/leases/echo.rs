@@ -84,6 +84,10 @@ impl LeaseService for Echo {
         not_here()
     }
 
+    async fn plan(&self, _: Request<v1::PlanRequest>) -> Answer<v1::PlanResponse> {
+        not_here()
+    }
+
     async fn explain(&self, _: Request<v1::ExplainRequest>) -> Answer<v1::ExplainResponse> {
         not_here()
     }

@@ -1,0 +1,54 @@
+//! Plans: what is asked and answered, and leases of a reserved plan held like any others.
+
+use super::Scene;
+use crate::{Client, LeaseStatus, Pipeline, Reservation, Step};
+
+fn pipelines() -> [Pipeline; 2] {
+    let step = Step::new("infer").input("numpy").output("torch").memory(2 << 30);
+    ["well-1", "well-2"].map(|name| Pipeline::new(name).step(step.clone()))
+}
+
+#[tokio::test]
+async fn a_plan_is_plain_values_and_holds_nothing() {
+    let scene = Scene::new().await;
+    let plan = scene.client.plan(pipelines()).await.unwrap();
+    assert!(plan.complete && !plan.reserved);
+    let first = &plan.assignments[0];
+    assert_eq!((first.pipeline.as_str(), first.node.as_deref()), ("well-1", Some("node-a")));
+    assert_eq!((first.devices[0].uuid.as_str(), &first.lease), ("GPU-1", &None));
+}
+
+#[tokio::test]
+async fn leases_of_a_reserved_plan_are_kept_alive_and_released_by_the_session() {
+    let mut scene = Scene::new().await;
+    let reserved = scene.client.reserve(pipelines(), Reservation::new("plate-1")).await.unwrap();
+    assert_eq!(reserved.leases.len(), 2);
+    let lease = reserved.lease("well-2").unwrap();
+    assert_eq!(
+        (lease.id(), lease.fencing_token(), lease.status()),
+        (101, 101, LeaseStatus::Active)
+    );
+    // Nothing was asked over the session yet: it opens for them, and renews them.
+    let mut session = scene.coordinator.welcome(vec![]).await;
+    let (_, renewals) = session.renewal().await;
+    let mut renewed: Vec<u64> = renewals.iter().map(|renewal| renewal.lease_id).collect();
+    renewed.sort_unstable();
+    assert_eq!(renewed, [100, 101]);
+    drop(reserved);
+    let mut released = [session.release().await.1.lease_id, session.release().await.1.lease_id];
+    released.sort_unstable();
+    assert_eq!(released, [100, 101]);
+}
+
+#[tokio::test]
+async fn where_gpus_are_disabled_nothing_is_reserved() {
+    let scene = Scene::new().await;
+    let client = Client::builder()
+        .endpoint(scene.coordinator.endpoint())
+        .enabled(false)
+        .connect()
+        .await
+        .unwrap();
+    let refused = client.reserve(pipelines(), Reservation::new("plate-1")).await.unwrap_err();
+    assert_eq!(refused.reason(), "DISABLED");
+}
