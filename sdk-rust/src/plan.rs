@@ -129,6 +129,13 @@ impl Pipeline {
 #[must_use = "a reservation does nothing until it is passed to Client::reserve"]
 pub struct Reservation(v1::Reservation);
 
+impl Default for Reservation {
+    /// A reservation with a request id of its own.
+    fn default() -> Self {
+        Self::new(uuid::Uuid::now_v7().to_string())
+    }
+}
+
 impl Reservation {
     /// A reservation by a request id, unique within the holder: 1 to 64 bytes. Repeating it with the same plan gives the
     /// same leases.

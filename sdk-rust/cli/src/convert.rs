@@ -3,6 +3,7 @@
 mod explain;
 mod notice;
 mod operator;
+mod plan;
 
 pub(crate) use notice::renewal;
 pub(crate) use operator::process;

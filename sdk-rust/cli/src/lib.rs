@@ -17,6 +17,7 @@ mod options;
 mod output;
 mod parse;
 mod pausing;
+mod plan_file;
 mod progress;
 mod request;
 mod run;
@@ -112,6 +113,10 @@ mod tests {
         check("gpulease acknowledge 17", false);
         check("gpulease extend 17 --notice 3 --by 20s --token 42", true);
         check("gpulease explain 17", true);
+        check("gpulease plan plate.toml", true);
+        check("gpulease plan - --reserve --service wells --holder w1 --ttl 10m --hold", true);
+        check("gpulease plan plate.toml --ttl 10m", false);
+        check("gpulease plan", false);
         check("gpulease processes --device box/0", true);
         check("gpulease processes --device box/0 --node box", false);
         check("gpulease cordon box --reason noise", true);

@@ -157,7 +157,7 @@ struct ConstraintOptions {
 
 /// How urgent a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum PriorityOption {
+pub(crate) enum PriorityOption {
     /// Work that may wait for hours
     Background,
     /// The usual

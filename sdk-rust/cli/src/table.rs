@@ -7,12 +7,14 @@
 mod device;
 mod lease;
 mod operator;
+mod plan;
 
 pub(crate) use device::{attribution_off, devices};
 pub(crate) use lease::{
     NEVER, ask, device_line, history, lease_state, leases, notice, share, time_left,
 };
 pub(crate) use operator::{blocking, processes};
+pub(crate) use plan::{assignments, loads};
 
 use std::time::Duration;
 

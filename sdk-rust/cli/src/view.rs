@@ -7,10 +7,12 @@
 mod explain;
 mod notice;
 mod operator;
+mod plan;
 
 pub(crate) use explain::{Blocking, Exclusion, Explanation, Granted, Waiting};
 pub(crate) use notice::{Cause, Notice, NoticeTold, Process};
 pub(crate) use operator::{Cordon, DeviceProcess, Drain, Opened};
+pub(crate) use plan::{DeviceLoad, Plan, PlanAssignment, PlanStep};
 
 use std::time::SystemTime;
 

@@ -14,6 +14,7 @@ mod extend;
 mod guard;
 mod leases;
 mod open;
+mod plan;
 mod processes;
 mod release;
 mod renew;
@@ -65,6 +66,9 @@ pub enum Verb {
     /// Explain why a lease waits, or why it got its devices
     #[command(after_help = explain::HELP)]
     Explain(explain::Options),
+    /// Plan where many pipelines go, one device or node for each, and lease it all at once
+    #[command(after_help = plan::HELP)]
+    Plan(Box<plan::Options>),
     /// Show the processes that use devices, each with the lease that explains it
     #[command(after_help = processes::HELP)]
     Processes(processes::Options),
@@ -115,6 +119,7 @@ pub(crate) async fn dispatch(context: &Context, verb: Verb) -> Result<ExitCode, 
         Verb::Leases(options) => leases::leases(context, &options).await,
         Verb::Show(options) => show::show(context, &options).await,
         Verb::Explain(options) => explain::explain(context, &options).await,
+        Verb::Plan(options) => plan::plan(context, &options).await,
         Verb::Processes(options) => processes::processes(context, &options).await,
         Verb::Events(options) => events::events(context, &options).await,
         Verb::Run(options) => return run::run(context, &options).await,
