@@ -74,11 +74,11 @@ pub(super) fn run(
         let started = Instant::now();
         let spot = spot(&mut arena, task, placer, &mut dice);
         decisions.push(started.elapsed());
-        // What is learned of a request helps those after it.
-        arena.learn(demand);
         let placed = spot.is_some();
         if let Some(spot) = spot {
             arena.book(demand, spot);
+            // What is learned of a request helps those after it; of one that is refused a coordinator keeps nothing.
+            arena.learn(demand);
         }
         curve.arrived(task.milli, placed);
     }
