@@ -37,6 +37,7 @@ mod placement;
 mod plan;
 mod planning;
 mod process;
+mod queue;
 mod refusal;
 mod request;
 mod resume;
@@ -81,6 +82,7 @@ pub use plan::{
     Assignment, DeviceLoad, Pipeline, PipelineScope, Plan, Reservation, ReservedPlan, Step,
     StepAssignment,
 };
+pub use queue::{OrderClass, Queue, QueueEntry, QuotaUse, ServiceShare};
 pub use request::{Constraints, LeaseFilter, LeaseRequest, Listing, WhileUnreachable};
 pub use shared::{set_shared, shared};
 pub use standing::{Change, Grant, LeaseStatus, LostReason};

@@ -313,6 +313,22 @@ impl LeaseService for Service {
         Ok(Response::new(v1::ExtendNoticeResponse { lease }))
     }
 
+    /// One lease waits, of the service asked for.
+    async fn queue(&self, request: Request<v1::QueueRequest>) -> Answered<v1::QueueResponse> {
+        let service = request.into_inner().service;
+        let lease = v1::Lease { state: v1::LeaseState::Queued as i32, ..active(3, 0) };
+        let entry = v1::QueueEntry {
+            lease: Some(lease),
+            position: 7,
+            class: v1::OrderClass::Aged as i32,
+            fair_share_usage: 1.5,
+            ..Default::default()
+        };
+        let share = v1::ServiceShare { service, weight: 2, usage: 3.0, ..Default::default() };
+        let (entries, services) = (vec![entry], vec![share]);
+        Ok(Response::new(v1::QueueResponse { entries, waiting: 9, services, revision: 4 }))
+    }
+
     /// Every pipeline goes to one device; reserved, its leases are numbered from 100.
     async fn plan(&self, request: Request<v1::PlanRequest>) -> Answered<v1::PlanResponse> {
         let asked = request.into_inner();

@@ -1,7 +1,7 @@
 //! Plans: what is asked and answered, and leases of a reserved plan held like any others.
 
 use super::Scene;
-use crate::{Client, LeaseStatus, Pipeline, Reservation, Step};
+use crate::{Client, LeaseStatus, OrderClass, Pipeline, Reservation, Step};
 
 fn pipelines() -> [Pipeline; 2] {
     let step = Step::new("infer").input("numpy").output("torch").memory(2 << 30);
@@ -38,6 +38,16 @@ async fn leases_of_a_reserved_plan_are_kept_alive_and_released_by_the_session() 
     let mut released = [session.release().await.1.lease_id, session.release().await.1.lease_id];
     released.sort_unstable();
     assert_eq!(released, [100, 101]);
+}
+
+#[tokio::test]
+async fn the_queue_is_plain_values() {
+    let scene = Scene::new().await;
+    let queue = scene.client.queue(0, Some("wells")).await.unwrap();
+    let entry = &queue.entries[0];
+    assert_eq!((entry.lease.id, entry.position, entry.class), (3, 7, Some(OrderClass::Aged)));
+    assert_eq!((queue.waiting, queue.services[0].service.as_str()), (9, "wells"));
+    assert_eq!(queue.services[0].leases.limit, None);
 }
 
 #[tokio::test]

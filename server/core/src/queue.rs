@@ -395,6 +395,43 @@ impl Queue {
         line.flat_map(|line| line.by_shape.values()).filter_map(BTreeSet::first).copied().collect()
     }
 
+    /// The first so many of the order, of one service or of all. Present and expected ones alike; those that are away have
+    /// no place in it.
+    pub(crate) fn first_in_order(
+        &self,
+        shares: Shares<'_>,
+        service: Option<&Name>,
+        limit: usize,
+    ) -> Vec<OrderKey> {
+        let wanted = |name: &Name| service.is_none_or(|only| only == name);
+        let lines = self.services.iter().filter(|(name, _)| wanted(name));
+        let mut lines: Vec<_> = lines
+            .map(|(name, line)| {
+                let share = shares.of(name);
+                let ranks = line.order.iter().flat_map(|(group, leases)| {
+                    leases.iter().map(|lease| Rank { group: *group, lease: *lease })
+                });
+                ranks.map(move |rank| rank.at(share))
+            })
+            .collect();
+        let firsts = lines.iter_mut().enumerate().filter_map(|(at, it)| Some((it.next()?, at)));
+        let mut heap: BinaryHeap<Reverse<(OrderKey, usize)>> = firsts.map(Reverse).collect();
+        let mut found = Vec::new();
+        while found.len() < limit
+            && let Some(Reverse((key, at))) = heap.pop()
+        {
+            found.push(key);
+            let next = lines.get_mut(at).and_then(Iterator::next);
+            heap.extend(next.map(|next| Reverse((next, at))));
+        }
+        found
+    }
+
+    /// How many services have waiters in the order.
+    pub(crate) fn services(&self) -> usize {
+        self.services.len()
+    }
+
     /// Who stands before whom now.
     pub(crate) fn places(&self, shares: Shares<'_>) -> Places<'_> {
         Places(self.services.iter().map(|(service, line)| (shares.of(service), line)).collect())

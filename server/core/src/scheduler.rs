@@ -5,7 +5,7 @@
 //! The rules are beside this file: `acquire`, `hold` (renew, release, acknowledge, revoke), `notice` and `pause`,
 //! `reclaim` and `check` (what is closed, and what opens it), `serve`, `keep` and `backfill` (the queue, keeping,
 //! `reclaim` and `check` (what is closed, and what opens it), `serve`, `keep` and `backfill` (the queue, keeping,
-//! preemption), `quota` and `shares`, `plan` (many requests at once), `drain` (cordons), `import` (devices that an import
+//! preemption), `quota`, `shares` and `queue` (views of both), `plan` (many requests at once), `drain` (cordons), `import` (devices that an import
 //! closed), `presence` (callers and sessions), `observe` and `moves` (devices and nodes), `tick` (deadlines), `portions`
 //! (what is too much for one batch), `show` and `explain` (views).
 
@@ -24,6 +24,7 @@ mod pause;
 mod plan;
 mod portions;
 mod presence;
+mod queue;
 mod quota;
 mod reclaim;
 mod recover;

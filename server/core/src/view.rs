@@ -6,6 +6,7 @@ use crate::{
     id::{DeviceId, LeaseId, Name, NoticeId, Token},
     inventory::{Cordon, Device, DeviceFacts},
     lease::{Basis, Fact, State},
+    order::Class,
     request::{Process, Request, Share},
     time::{Span, Time},
 };
@@ -253,6 +254,38 @@ pub struct ServiceShare {
     pub memory_bytes: QuotaUse,
     /// Requests that wait.
     pub waiting: QuotaUse,
+}
+
+/// The queue from its front.
+#[derive(Clone, Debug)]
+pub struct QueueView {
+    /// In order.
+    pub entries: Vec<QueueEntryView>,
+    /// How many wait in all, of all services, those that are away included.
+    pub waiting: usize,
+    /// Services that hold devices, wait, or used something of late, those that used most first.
+    pub services: Vec<ServiceShare>,
+}
+
+/// A request that waits.
+#[derive(Clone, Debug)]
+pub struct QueueEntryView {
+    /// The lease.
+    pub lease: LeaseView,
+    /// How many stand before it.
+    pub position: u64,
+    /// By which class it stands.
+    pub class: Class,
+    /// It held devices before.
+    pub resumed: bool,
+    /// What its service used of late divided by its weight, in byte-seconds.
+    pub share_byte_seconds: u128,
+    /// Its caller or holder is away, and its place is kept.
+    pub away: bool,
+    /// What holds it back though devices may be free.
+    pub held_back: Option<String>,
+    /// When it should get devices at the earliest.
+    pub forecast: Option<Span>,
 }
 
 /// What is used of a quota.

@@ -344,6 +344,14 @@ impl LeaseService for Leases {
         answer.map(Response::new).map_err(|error| refuse(Attempt::Explain(id), error))
     }
 
+    async fn queue(
+        &self,
+        request: Request<v1::QueueRequest>,
+    ) -> Result<Response<v1::QueueResponse>, Status> {
+        let answer = Self::queue(self, request.get_ref()).await;
+        answer.map(Response::new).map_err(|error| refuse(Attempt::ReadQueue, error))
+    }
+
     async fn plan(
         &self,
         request: Request<v1::PlanRequest>,

@@ -164,7 +164,11 @@ impl Scheduler {
         self.soft.queue.places(self.shares())
     }
 
-    fn lease_view<'a>(&'a self, lease: &Lease, places: &OnceCell<Places<'a>>) -> LeaseView {
+    pub(super) fn lease_view<'a>(
+        &'a self,
+        lease: &Lease,
+        places: &OnceCell<Places<'a>>,
+    ) -> LeaseView {
         let names = |ids: &[DeviceId]| ids.iter().filter_map(|id| self.device_name(*id)).collect();
         let closed = |device: &DeviceName| self.soft.closing.contains_key(&(device.id, lease.id));
         let mut devices: Vec<DeviceName> = names(&lease.devices);

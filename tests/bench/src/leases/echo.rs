@@ -84,6 +84,10 @@ impl LeaseService for Echo {
         not_here()
     }
 
+    async fn queue(&self, _: Request<v1::QueueRequest>) -> Answer<v1::QueueResponse> {
+        not_here()
+    }
+
     async fn plan(&self, _: Request<v1::PlanRequest>) -> Answer<v1::PlanResponse> {
         not_here()
     }
