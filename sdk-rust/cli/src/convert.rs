@@ -4,6 +4,7 @@ mod explain;
 mod notice;
 mod operator;
 mod plan;
+mod queue;
 
 pub(crate) use notice::renewal;
 pub(crate) use operator::process;

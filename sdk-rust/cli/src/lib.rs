@@ -113,6 +113,8 @@ mod tests {
         check("gpulease acknowledge 17", false);
         check("gpulease extend 17 --notice 3 --by 20s --token 42", true);
         check("gpulease explain 17", true);
+        check("gpulease queue --service train --limit 10", true);
+        check("gpulease queue --limit 0", false);
         check("gpulease plan plate.toml", true);
         check("gpulease plan - --reserve --service wells --holder w1 --ttl 10m --hold", true);
         check("gpulease plan plate.toml --ttl 10m", false);

@@ -8,6 +8,7 @@ mod device;
 mod lease;
 mod operator;
 mod plan;
+mod queue;
 
 pub(crate) use device::{attribution_off, devices};
 pub(crate) use lease::{
@@ -15,6 +16,7 @@ pub(crate) use lease::{
 };
 pub(crate) use operator::{blocking, processes};
 pub(crate) use plan::{assignments, loads};
+pub(crate) use queue::{queue, services};
 
 use std::time::Duration;
 

@@ -8,11 +8,13 @@ mod explain;
 mod notice;
 mod operator;
 mod plan;
+mod queue;
 
 pub(crate) use explain::{Blocking, Exclusion, Explanation, Granted, Waiting};
 pub(crate) use notice::{Cause, Notice, NoticeTold, Process};
 pub(crate) use operator::{Cordon, DeviceProcess, Drain, Opened};
 pub(crate) use plan::{DeviceLoad, Plan, PlanAssignment, PlanStep};
+pub(crate) use queue::{Queue, QueueEntry, QuotaUse, ServiceShare};
 
 use std::time::SystemTime;
 

@@ -16,6 +16,7 @@ mod leases;
 mod open;
 mod plan;
 mod processes;
+mod queue;
 mod release;
 mod renew;
 mod revoke;
@@ -63,6 +64,9 @@ pub enum Verb {
     /// Show one lease with its whole history and causes
     #[command(after_help = show::HELP)]
     Show(show::Options),
+    /// Show the queue: who waits, in which order, and what every service uses
+    #[command(after_help = queue::HELP)]
+    Queue(queue::Options),
     /// Explain why a lease waits, or why it got its devices
     #[command(after_help = explain::HELP)]
     Explain(explain::Options),
@@ -119,6 +123,7 @@ pub(crate) async fn dispatch(context: &Context, verb: Verb) -> Result<ExitCode, 
         Verb::Leases(options) => leases::leases(context, &options).await,
         Verb::Show(options) => show::show(context, &options).await,
         Verb::Explain(options) => explain::explain(context, &options).await,
+        Verb::Queue(options) => queue::queue(context, &options).await,
         Verb::Plan(options) => plan::plan(context, &options).await,
         Verb::Processes(options) => processes::processes(context, &options).await,
         Verb::Events(options) => events::events(context, &options).await,
