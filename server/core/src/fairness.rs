@@ -253,13 +253,13 @@ mod tests {
         let mut usage = Usage::default();
         usage.take((Time::ZERO, half_life), GIB, 0);
         for booking in 1..=bookings {
-            let at = held_millis / bookings * booking;
+            let at = held_millis.saturating_mul(booking).checked_div(bookings).unwrap_or(0);
             usage.settle(Time::from_millis(at), half_life);
         }
         let end = Time::from_millis(held_millis);
         usage.give_back((end, half_life), GIB, 0);
         let now = end.after(Span::from_millis(idle_millis));
-        u64::try_from(usage.at(now, half_life) / u128::from(GIB) / 1_000).expect("it is small")
+        u64::try_from((usage.at(now, half_life) >> 30) / 1_000).expect("it is small")
     }
 
     #[test]

@@ -66,11 +66,7 @@ impl Scheduler {
 
     /// Takes one input. Its events are applied to the state already when this returns.
     pub fn step(&mut self, input: Input, out: &mut Output) {
-        let half_life = self.policy.half_life;
-        if self.state.half_life() != half_life {
-            self.emit(Event::HalfLifeChanged { half_life }, out);
-        }
-        self.go_on(out);
+        self.begin_step(out);
         if let Some(ticket) = self.refused(&input) {
             reply(out, ticket, Err(Rejection::SessionReplaced));
             return;
@@ -134,6 +130,15 @@ impl Scheduler {
         if self.soft.dirty {
             self.serve(out);
         }
+    }
+
+    /// What comes before any input: use halves as configured, and what the batch before left is gone on with.
+    fn begin_step(&mut self, out: &mut Output) {
+        let half_life = self.policy.half_life;
+        if self.state.half_life() != half_life {
+            self.emit(Event::HalfLifeChanged { half_life }, out);
+        }
+        self.go_on(out);
     }
 
     /// Ends the batch: its events, to be made durable under the next revision; `None` where there are none.

@@ -21,13 +21,13 @@ use gpulease_core::{
     input::Input,
     lease::{Lease, State as LeaseState, Why},
     output::{Answer, Effect, Rejection},
-    policy::{Owner, Policy, VictimRule},
+    policy::{Owner, Policy, ServicePolicy, VictimRule},
     request::{Ask, Constraints, Request, RequestFields},
     time::{Span, Time},
 };
 use life::{
     Op, Wish,
-    free::nobody_waits_for_what_is_free,
+    free::{self, nobody_waits_for_what_is_free},
     machine::{self, REAL},
     model::{Asked, Model, Stand},
     op,
@@ -89,7 +89,10 @@ fn policy(batch_events_max: usize, victims: VictimRule) -> Policy {
         nodes: nodes.iter().map(|node| Name::new(node)).collect(),
     };
     let owners = vec![owner("s0", &[], &["n1"]), owner("s1", &["n2/0", "n4/0"], &[])];
-    Policy { owners, batch_events_max, victims, ..Policy::default() }
+    let settings =
+        ServicePolicy { weight: 3, leases_max: Some(free::LEASES_MAX), ..ServicePolicy::default() };
+    let services = [(Name::new(free::BOUNDED), settings)].into();
+    Policy { owners, services, batch_events_max, victims, ..Policy::default() }
 }
 
 impl Life {
@@ -336,6 +339,7 @@ impl Life {
 
     fn look_around(&self) {
         let own = self.world.scheduler.own_time(self.world.now);
+        free::quotas_are_kept(&self.world.scheduler);
         nobody_waits_for_what_is_free(&self.world.scheduler);
         whoever_may_preempt_does(&self.world.scheduler, &self.world.policy, own);
     }

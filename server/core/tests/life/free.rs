@@ -1,20 +1,50 @@
-//! What a naive reader of the devices sees: nobody waits for what is free, be it queued or paused.
+//! What a naive reader of the devices sees: nobody waits for what is free, be it queued or paused, nor has more than its
+//! service's quota.
 
 use std::collections::BTreeMap;
 
 use gpulease_core::{
     id::{LeaseId, Name},
+    lease::Lease,
     request::Share,
     scheduler::Scheduler,
-    view::DeviceCondition,
+    view::{DeviceCondition, LeaseView},
 };
+
+/// This service has a quota …
+pub(crate) const BOUNDED: &str = "s2";
+/// … of so many leases that hold devices.
+pub(crate) const LEASES_MAX: u64 = 2;
+
+/// A request's service may not be granted another lease: it holds, and others of it keep, as many as it may.
+pub(crate) fn at_its_quota(scheduler: &Scheduler, view: &LeaseView) -> bool {
+    let counts = |lease: &Lease| {
+        let kept = lease.state.waits() && scheduler.state().keep_of(lease.id).is_some();
+        lease.request.holder.service.as_str() == BOUNDED
+            && lease.id != view.id
+            && (lease.state.holds() || kept)
+    };
+    let counted = scheduler.state().leases().values().filter(|lease| counts(lease)).count() as u64;
+    view.request.holder.service.as_str() == BOUNDED && counted >= LEASES_MAX
+}
+
+/// No service holds more leases than it may.
+pub(crate) fn quotas_are_kept(scheduler: &Scheduler) {
+    let bounded = |lease: &&Lease| lease.request.holder.service.as_str() == BOUNDED;
+    let leases = scheduler.state().leases().values().filter(bounded);
+    let held = leases.filter(|lease| lease.state.holds()).count() as u64;
+    assert!(held <= LEASES_MAX, "{BOUNDED} holds {held} leases");
+}
 
 /// Whoever is present and may be granted does not fit on what is neither held, closed nor kept.
 pub(crate) fn nobody_waits_for_what_is_free(scheduler: &Scheduler) {
     let free: Vec<_> = scheduler.devices(None, usize::MAX, None);
     let waiting = scheduler.leases(LeaseId(0), usize::MAX, |lease| lease.state.waits());
     for view in waiting.leases {
-        if !scheduler.may_be_granted(view.id) || view.request.constraints.host_cpu_millis > 0 {
+        if !scheduler.may_be_granted(view.id)
+            || view.request.constraints.host_cpu_millis > 0
+            || at_its_quota(scheduler, &view)
+        {
             continue;
         }
         let mut fitting: BTreeMap<&Name, u32> = BTreeMap::new();

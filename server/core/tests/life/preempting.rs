@@ -27,6 +27,7 @@ pub(crate) fn whoever_may_preempt_does(scheduler: &Scheduler, policy: &Policy, n
         && ask.share == Share::Exclusive
         && request.request.constraints.host_cpu_millis == 0
         && scheduler.may_be_granted(request.id)
+        && !super::free::at_its_quota(scheduler, request)
         && lease.keep_barred_until <= now
         && now.since(request.requested_at) < policy.aging_step;
     // What is closed may be about to open.
