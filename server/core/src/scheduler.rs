@@ -71,6 +71,13 @@ impl Scheduler {
             reply(out, ticket, Err(Rejection::SessionReplaced));
             return;
         }
+        self.take(input, out);
+        if self.soft.dirty {
+            self.serve(out);
+        }
+    }
+
+    fn take(&mut self, input: Input, out: &mut Output) {
         match input {
             Input::Acquire { caller, ticket, request } => {
                 self.acquire(caller, ticket, request, out)
@@ -126,9 +133,6 @@ impl Scheduler {
                 self.sample(&node, samples, trees.as_ref(), out)
             }
             Input::Tick => self.tick(out),
-        }
-        if self.soft.dirty {
-            self.serve(out);
         }
     }
 
