@@ -59,6 +59,8 @@ pub(crate) struct Site<'a> {
     pub(crate) quiesced: &'a BTreeSet<NodeId>,
     /// Parts, closed or held, to be looked at as if they were open.
     pub(crate) opening: Option<&'a BTreeSet<(DeviceId, LeaseId)>>,
+    /// What the process tree of the paused lease that is looked at still uses: to it that is not foreign.
+    pub(crate) own: Option<&'a OwnUse>,
     /// The requests seen so far.
     pub(crate) mix: &'a Mix,
     pub(crate) policy: &'a Policy,
@@ -74,6 +76,13 @@ pub(crate) struct Place {
     pub(crate) node: Option<NodeId>,
     /// How many devices would do, each by itself.
     pub(crate) fitting: usize,
+}
+
+/// What the process tree of a paused lease still uses of devices, where that is no other lease's (P15).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OwnUse {
+    pub(crate) process: Option<Process>,
+    pub(crate) bytes: BTreeMap<DeviceId, u64>,
 }
 
 /// Host CPU and memory that waiting requests with kept devices count on, by node (P10).

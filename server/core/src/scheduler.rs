@@ -39,7 +39,7 @@ use crate::{
     input::Input,
     invariant,
     output::{Answer, Effect, Output, Rejection},
-    placement::Site,
+    placement::{OwnUse, Site},
     policy::Policy,
     soft::Soft,
     state::State,
@@ -217,10 +217,16 @@ impl Scheduler {
             lingering: &self.soft.lingering,
             quiesced: &self.soft.quiesced,
             opening: None,
+            own: None,
             mix: self.state.mix(),
             policy: &self.policy,
             now: self.at.time,
         }
+    }
+
+    /// The same as it is for a paused lease, see [`Self::own_use`].
+    fn site_for<'a>(&'a self, own: &'a OwnUse) -> Site<'a> {
+        Site { own: own.process.map(|_| own), ..self.site() }
     }
 
     /// Applies an event and books it for the journal.

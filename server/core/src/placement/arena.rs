@@ -192,6 +192,7 @@ fn site<'a>(
         lingering: &LINGERING,
         quiesced: &QUIESCED,
         opening: None,
+        own: None,
         mix,
         policy,
         now: Time::ZERO,

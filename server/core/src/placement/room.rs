@@ -1,11 +1,13 @@
 //! What a device could give now: whether it can be granted at all, and its free slots and bytes (P8).
 
+use std::collections::BTreeSet;
+
 use super::Site;
 use crate::{
     attribution,
     id::{DeviceId, LeaseId, Name, NodeId},
     inventory::{Device, part_of},
-    request::Share,
+    request::{Process, Share},
     time::Time,
     view::DeviceCondition,
 };
@@ -99,9 +101,18 @@ impl Site<'_> {
         sound && self.measured.device(id).is_none_or(|sample| sample.awaits_pass)
     }
 
-    /// Bytes that no holding lease explains; `None`: unknown.
+    /// Bytes that no holding lease explains, nor the paused one that is looked at; `None`: unknown.
     pub(crate) fn foreign_bytes(&self, id: DeviceId) -> Option<u64> {
-        Some(self.measured.device(id)?.memory.as_ref()?.foreign_bytes)
+        let foreign = self.measured.device(id)?.memory.as_ref()?.foreign_bytes;
+        let own = self.own.and_then(|own| own.bytes.get(&id).copied()).unwrap_or(0);
+        Some(foreign.saturating_sub(own))
+    }
+
+    /// Processes of unclean ends of others are still there (P6).
+    fn lingers(&self, id: DeviceId) -> bool {
+        let own = self.own.and_then(|own| own.process);
+        let others = |roots: &BTreeSet<Process>| roots.iter().any(|root| Some(*root) != own);
+        self.lingering.get(&id).is_some_and(others)
     }
 
     /// P8, its free part: what could be granted now; `None`: unknown.
@@ -191,8 +202,7 @@ impl Site<'_> {
         } else {
             u64::from(device.facts.slots).saturating_sub(taken)
         };
-        let whole =
-            device.idle() && self.foreign_allows_whole(id) && !self.lingering.contains_key(&id);
+        let whole = device.idle() && self.foreign_allows_whole(id) && !self.lingers(id);
         Some(Room { whole, slots, memory_bytes })
     }
 

@@ -49,7 +49,8 @@ impl Scheduler {
             return None;
         }
         let request = &self.state.lease(keep.lease)?.request;
-        let site = self.site();
+        let own = self.own_use(keep.lease);
+        let site = self.site_for(&own);
         let start = self.preemptor(&site, lane, keep.lease, request).start(&keep.devices);
         (start.at < Time::NEVER).then(|| start.at.min(keep.lapses_at))
     }
@@ -62,7 +63,9 @@ impl Scheduler {
 
     /// On devices of one keep, and besides these on what is kept for nobody.
     fn place_guest(&self, request: &Request, key: OrderKey, keep: &Keep) -> Option<Place> {
-        let place = self.place_within(&self.site(), request, key, Reach::GuestOf(keep.lease))?;
+        let own = self.own_use(key.lease);
+        let site = self.site_for(&own);
+        let place = self.place_within(&site, request, key, Reach::GuestOf(keep.lease))?;
         // Host CPU and memory alone are not lent: who takes them from elsewhere is no guest that could be found here.
         self.is_guest_at(&place.devices, key, request).then_some(place)
     }
@@ -86,7 +89,8 @@ impl Scheduler {
             return None;
         }
         let request = &self.state.lease(key.lease)?.request;
-        let site = self.site();
+        let own = self.own_use(key.lease);
+        let site = self.site_for(&own);
         let preemptor = self.preemptor(&site, lane, key.lease, request);
         let guests = self.soft.guests.iter().filter_map(|id| self.state.lease(*id));
         let mut opening = BTreeSet::new();
@@ -96,7 +100,7 @@ impl Scheduler {
         if opening.is_empty() {
             return None;
         }
-        let site = Site { opening: Some(&opening), ..self.site() };
+        let site = Site { opening: Some(&opening), ..site };
         let devices = self.place_on(&site, request, key, true)?.devices;
         let kept = self.state.keeps().get(lane).map(|keep| &keep.devices);
         let other = kept.is_none_or(|kept| *kept != devices);
@@ -116,7 +120,8 @@ impl Scheduler {
         let Some(request) = self.state.lease(lease).map(|lease| lease.request.clone()) else {
             return BTreeSet::new();
         };
-        let site = self.site();
+        let own = self.own_use(lease);
+        let site = self.site_for(&own);
         let start = self.preemptor(&site, lane, lease, &request).start(kept);
         if start.guests.is_empty() {
             return start.guests;

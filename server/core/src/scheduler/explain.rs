@@ -35,7 +35,8 @@ impl Scheduler {
         let mut waiting = Waiting { known: inventory.devices().len(), ..Waiting::default() };
         let mut excluded: BTreeMap<&'static str, usize> = BTreeMap::new();
         let mut in_the_way: Vec<DeviceId> = Vec::new();
-        let site = self.site();
+        let own = self.own_use(lease.id);
+        let site = self.site_for(&own);
         let near = Near::of(&self.state, &lease.request);
         for (id, device) in inventory.devices() {
             if let Some(exclusion) = site.exclusion(device, &lease.request) {
@@ -64,7 +65,8 @@ impl Scheduler {
         (waiter, request): (LeaseId, &Request),
         near: &Near,
     ) -> Option<&'static str> {
-        let site = self.site();
+        let own = self.own_use(waiter);
+        let site = self.site_for(&own);
         match site.condition(id, device) {
             DeviceCondition::Available => {}
             DeviceCondition::Stale if self.policy.grant_unmeasured => {}
@@ -105,7 +107,8 @@ impl Scheduler {
         let kept = self.state.keep_of(lease.id).map(|(_, keep)| keep.devices.clone());
         let kept = kept.unwrap_or_default();
         let others = devices.into_iter().filter(|id| !kept.contains(id));
-        let site = self.site();
+        let own = self.own_use(lease.id);
+        let site = self.site_for(&own);
         let lane = self.state.keep_of(lease.id).map(|(lane, _)| lane.clone());
         let lane = lane.unwrap_or(Lane::Of(lease.request.priority));
         let preemptor = self.preemptor(&site, &lane, lease.id, &lease.request);
@@ -174,7 +177,8 @@ impl Scheduler {
             .to_owned();
             return;
         };
-        let site = self.site();
+        let own = self.own_use(lease.id);
+        let site = self.site_for(&own);
         let preemptor = self.preemptor(&site, lane, lease.id, &lease.request);
         let latest = preemptor.start(&keep.devices).at;
         if latest == Time::NEVER {

@@ -98,7 +98,8 @@ impl Scheduler {
         else {
             return false;
         };
-        let site = self.site();
+        let own = self.own_use(id);
+        let site = self.site_for(&own);
         let served = |lane: &Lane, devices: &[DeviceId]| {
             let preemptor = self.preemptor(&site, lane, id, &lease.request);
             preemptor.may_preempt() && preemptor.victims(devices).is_some()
@@ -118,7 +119,8 @@ impl Scheduler {
         }
         let Some(lease) = self.state.lease(key.lease) else { return };
         let (request, kept) = (lease.request.clone(), self.kept_in(lane));
-        let site = self.site();
+        let own = self.own_use(key.lease);
+        let site = self.site_for(&own);
         let preemptor = self.preemptor(&site, lane, key.lease, &request);
         if !preemptor.may_preempt() || self.awaited(&kept) || preemptor.victims(&kept).is_some() {
             return;
@@ -144,7 +146,8 @@ impl Scheduler {
     fn choose(&self, key: OrderKey, lane: &Lane) -> Option<Choice> {
         let lease = self.state.lease(key.lease)?;
         let barred = |id| lease.keep_barred_until > self.now() && lease.keep_barred.contains(&id);
-        let site = self.site();
+        let own = self.own_use(key.lease);
+        let site = self.site_for(&own);
         let service = lane.is_owner().then_some(&lease.request.holder.service);
         let preemptor = self.preemptor(&site, lane, key.lease, &lease.request);
         let near = Near::of(&self.state, &lease.request);
@@ -192,7 +195,8 @@ impl Scheduler {
         if self.awaited(&kept) {
             return;
         }
-        let site = self.site();
+        let own = self.own_use(key.lease);
+        let site = self.site_for(&own);
         let preemptor = self.preemptor(&site, lane, key.lease, &request);
         // Those who only may not yet be hit have a deadline of their own for that.
         let victims = if preemptor.may_preempt() { preemptor.victims(&kept) } else { None };
@@ -226,7 +230,8 @@ impl Scheduler {
         if opening.is_empty() {
             return false;
         }
-        let site = Site { opening: Some(&opening), ..self.site() };
+        let own_use = self.own_use(key.lease);
+        let site = Site { opening: Some(&opening), ..self.site_for(&own_use) };
         let own = self.soft.queue.waiter(key.lease).and_then(|waiter| self.key_at(waiter.rank));
         let mut places = [Some(key), own].into_iter().flatten();
         places.any(|key| self.place_on(&site, request, key, true).is_some())
@@ -270,7 +275,8 @@ impl Scheduler {
 
     /// The devices of a keep that its request still does not fit on; all of them, where it is not for the devices.
     fn in_vain(&self, keep: &Keep) -> Box<[DeviceId]> {
-        let site = self.site();
+        let own = self.own_use(keep.lease);
+        let site = self.site_for(&own);
         let share = self.state.lease(keep.lease).map(|lease| lease.request.ask.share);
         let fits = |id: DeviceId| {
             let room = site.inventory.device(id).and_then(|device| site.room(id, device));
@@ -283,9 +289,10 @@ impl Scheduler {
 
     /// Keeps stand only while leases alone are in the way; those of an owner, while it owns the devices.
     pub(super) fn drop_blocked_keeps(&mut self, out: &mut Output) {
-        let site = self.site();
         let blocked = |lane: &Lane, keep: &Keep| {
             let Some(lease) = self.state.lease(keep.lease) else { return true };
+            let own = self.own_use(keep.lease);
+            let site = self.site_for(&own);
             let waiter = self.soft.queue.waiter(keep.lease);
             let stands = waiter.is_some_and(|waiter| waiter.owner_lane() == Some(lane));
             let stands = stands || !lane.is_owner();

@@ -258,7 +258,8 @@ impl Scheduler {
         key: OrderKey,
         take_over: bool,
     ) -> Option<Place> {
-        self.place_on(&self.site(), request, key, take_over)
+        let own = self.own_use(key.lease);
+        self.place_on(&self.site_for(&own), request, key, take_over)
     }
 
     pub(super) fn place_on(

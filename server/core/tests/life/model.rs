@@ -203,7 +203,7 @@ impl Model {
         for device in devices {
             self.fits(id, share, *device, world);
             if fresh {
-                self.memory_is_there(&request, *device, world);
+                self.memory_is_there(&request, *device, (world, before.is_some()));
             }
         }
         let safe_until = now.after(request.ttl);
@@ -265,18 +265,29 @@ impl Model {
 
     /// P8 on the node with a driver: what is leased, closed and foreign fits together; P1: a whole device is empty but for
     /// a gibibyte, and nothing of an unclean end is seen there.
-    fn memory_is_there(&self, request: &Arc<Request>, device: DeviceId, world: &World) {
+    fn memory_is_there(
+        &self,
+        request: &Arc<Request>,
+        device: DeviceId,
+        (world, resumed): (&World, bool),
+    ) {
         let facts = &world.scheduler.state().inventory().device(device).expect("granted").facts;
         if facts.answers_at_once || !machine::is_attributed(world, device) {
             return;
         }
         let mut parts = self.parts_on(device);
         if request.ask.share == Share::Exclusive {
+            // What a paused lease kept there is its own.
+            let own = request.process.filter(|_| resumed);
+            parts.extend(
+                own.map(|process| Part { process: Some(process), share: Share::Exclusive }),
+            );
             let foreign = machine::foreign_bytes(world, device, &parts);
             assert!(foreign <= 1 << 30, "{device:?} is granted whole with {foreign} in use");
             let left = self
                 .lingering
                 .iter()
+                .filter(|(_, root)| own.is_none_or(|own| own.pid != *root))
                 .find(|(other, root)| *other == device && machine::shows(world, device, *root));
             assert_eq!(left, None, "a former lease is still on a device granted whole");
         } else if request.ask.share.memory_bytes() > 0 {
