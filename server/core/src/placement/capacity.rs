@@ -146,7 +146,7 @@ impl Capacity {
     /// Where a request goes; `None`: nowhere now.
     pub(crate) fn place(&mut self, site: &Site<'_>, search: &Search<'_>) -> Option<Place> {
         // What is remembered is of things as they are, whatever a search looks at.
-        self.refresh(&Site { opening: None, ..*site });
+        self.refresh(&Site { opening: None, own: None, ..*site });
         self.decisions = self.decisions.saturating_add(1);
         let place = self.place_remembering(site, search);
         if !self.mistaken {
@@ -155,7 +155,7 @@ impl Capacity {
         // A node changed and nobody said so: everything is looked at anew, after which nothing can be mistaken.
         self.forget();
         self.mistakes = self.mistakes.saturating_add(1);
-        self.refresh(&Site { opening: None, ..*site });
+        self.refresh(&Site { opening: None, own: None, ..*site });
         self.place_remembering(site, search)
     }
 
