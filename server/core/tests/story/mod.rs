@@ -71,6 +71,8 @@ impl Story {
     /// · acknowledge NAME [notice=] [token=] [holder=S/H] [caller=] · extend NAME by=SPAN [notice=] [token=] [caller=]
     /// · gone CALLER · session SERVICE/HOLDER as CALLER
     ///
+    /// · queue [service=]
+    ///
     /// Plans: pipeline NAME steps=NAME:IN-OUT[:ASK],… [scope=node] [overlap] · plan [reserve=ID] [key=KEY]
     ///
     /// Operators: revoke NAME [why=] · open DEVICE [why=] · cordon TARGET · drain TARGET · uncordon TARGET
@@ -118,6 +120,7 @@ impl Story {
             "explain" => self.explain(&words),
             "pipeline" => self.pipeline(&words),
             "plan" => self.plan(&words),
+            "queue" => self.queue(&words),
             "process" | "exit" | "unexplained" | "unattributed" | "sums" | "sample"
             | "processes" => self.machine(&words),
             "gone" | "session" => self.caller(&words),

@@ -87,6 +87,38 @@ impl Story {
         }
     }
 
+    /// `queue [service=]`: shows it from its front.
+    pub(super) fn queue(&mut self, words: &Words<'_>) {
+        let service = words.value("service").map(Name::new);
+        let queue = self.world.scheduler.queue(100, service.as_ref());
+        for entry in &queue.entries {
+            let forecast = entry.forecast.map_or_else(String::new, |it| format!(", in {it}"));
+            let held_back =
+                entry.held_back.as_ref().map_or_else(String::new, |it| format!(", {it}"));
+            let line = format!(
+                "  {} {}: {:?}{}{}, used {}{forecast}{held_back}",
+                entry.position,
+                self.name(entry.lease.id),
+                entry.class,
+                if entry.resumed { ", resumes" } else { "" },
+                if entry.away { ", away" } else { "" },
+                entry.share_byte_seconds,
+            );
+            self.say(&line);
+        }
+        for share in &queue.services {
+            let line = format!(
+                "  {}: {} of 1000, leases {}, devices {}, waiting {}",
+                share.service,
+                share.used_permille,
+                share.leases.in_use,
+                share.devices.in_use,
+                share.waiting.in_use
+            );
+            self.say(&line);
+        }
+    }
+
     fn planned(&mut self, names: &[String], planned: &Planned) {
         for (name, assignment) in names.iter().zip(&planned.assignments) {
             let uuids: Vec<&str> =
