@@ -203,7 +203,7 @@ impl Places<'_> {
     pub(crate) fn before(&self, key: OrderKey) -> usize {
         let of_group = |share: u128, group: Group, leases: &BTreeSet<LeaseId>| match (
             group.cmp(&key.group),
-            share.cmp(&key.share),
+            if group.fair() { share.cmp(&key.share) } else { Ordering::Equal },
         ) {
             (Ordering::Less, _) | (Ordering::Equal, Ordering::Less) => leases.len(),
             (Ordering::Equal, Ordering::Equal) => counted_before(leases, key.lease),
@@ -387,6 +387,11 @@ impl Queue {
     /// The first of one shape of a service.
     pub(crate) fn first_of_shape(&self, service: &Name, shape: usize) -> Option<Rank> {
         self.services.get(service)?.by_shape.get(&shape)?.first().copied()
+    }
+
+    /// The first present waiter of a service.
+    pub(crate) fn first_of_service(&self, service: &Name) -> Option<Rank> {
+        self.services.get(service)?.by_lane.values().filter_map(BTreeSet::first).min().copied()
     }
 
     /// The first of each shape of a service, in its order.
