@@ -184,14 +184,16 @@ impl Measurement {
         self.leaving_bytes = self.leaving_bytes.saturating_add(part);
     }
 
-    /// Without attribution: leased bytes that were not seen in use yet.
-    pub(crate) fn unseen_bytes(&self, device: &Device) -> Option<u64> {
+    /// Without attribution: bytes in use, and leased ones that were not seen in use yet, as they are `now`, or if the device
+    /// had the leases and closed parts alone that it has `then`. Those who are gone then take along what was seen.
+    pub(crate) fn taken_bytes(&self, now: &Device, then: &Device) -> Option<u64> {
         self.off.as_ref()?;
-        let slots = u64::from(device.facts.slots);
-        let ceiling = device.facts.memory_ceiling_bytes();
-        let shares = part_of(ceiling, device.slots_without_bytes.min(slots), slots);
-        let leased = device.memory_used_bytes.saturating_add(shares);
-        Some(leased.saturating_sub(self.seen_bytes))
+        let used = self.memory.as_ref()?.used_bytes;
+        let gone = |of: fn(&Device) -> u64| of(now).saturating_sub(of(then));
+        let gone_seen = gone(leased_bytes).min(self.seen_bytes);
+        let gone_leaving = gone(Device::memory_closed_bytes).min(self.leaving_bytes);
+        let unseen = leased_bytes(then).saturating_sub(self.seen_bytes.saturating_sub(gone_seen));
+        Some(used.saturating_sub(gone_seen).saturating_sub(gone_leaving).saturating_add(unseen))
     }
 
     /// What the tree of a process uses by the newest pass, in bytes.
@@ -251,6 +253,17 @@ fn charge(bytes: u64, takers: &[Taker], all: bool, attributed: &mut BTreeMap<Lea
     }
     attributed.retain(|_, sum| *sum > 0);
     bytes.saturating_sub(left)
+}
+
+/// What all that hold a device have of it, as far as its sums tell.
+fn leased_bytes(device: &Device) -> u64 {
+    if device.exclusive > 0 {
+        return u64::MAX;
+    }
+    let slots = u64::from(device.facts.slots);
+    let ceiling = device.facts.memory_ceiling_bytes();
+    let shares = part_of(ceiling, device.slots_without_bytes.min(slots), slots);
+    device.memory_used_bytes.saturating_add(shares)
 }
 
 /// Foreign memory is at least what all leases together could not use.

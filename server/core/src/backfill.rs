@@ -18,31 +18,27 @@ use crate::{
 /// different ones in all, from a second to a week.
 const STEPS_BITS: u32 = 3;
 
-/// How long a request would hold devices at the most, by what it says of itself.
+/// How long a request would hold devices at the most, by what it says of itself, the time of a notice included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Brevity {
-    /// Its longest lifetime.
-    life: Option<Span>,
-    /// If it may be preempted: how long it expects to need, and may not be asked to go.
-    stay: Option<Span>,
-}
+pub(crate) struct Brevity(Span);
 
 impl Brevity {
-    /// `None`: it does not say how long, or cannot be taken back.
-    pub(crate) fn of(request: &Request) -> Option<Self> {
+    /// The shorter of its longest lifetime and, if it may be preempted, how long it expects to need and may not be asked to
+    /// go, and a notice then. `None`: it does not say how long, or cannot be taken back.
+    pub(crate) fn of(request: &Request, notice: Span) -> Option<Self> {
         let hint = request.expected_duration.filter(|_| request.preemptible != Preemptible::Never);
-        let stay = hint.map(|hint| coarse(hint.max(request.minimum_hold)));
-        let life = request.lifetime_max.map(coarse);
-        (life.is_some() || stay.is_some()).then_some(Self { life, stay })
+        let stays = hint.map(|hint| Self(coarse(hint.max(request.minimum_hold).plus(notice))));
+        Self::by_lifetime(request).into_iter().chain(stays).min()
+    }
+
+    /// The same of one that may not be asked to go.
+    pub(crate) fn by_lifetime(request: &Request) -> Option<Self> {
+        request.lifetime_max.map(|life| Self(coarse(life)))
     }
 
     /// Whether a lease that is granted `now` is sure to have left nothing at the time `by`.
     pub(crate) fn fits(self, now: Time, by: Time, room: Room) -> bool {
-        let in_time = |span: Span| now.after(span) <= by;
-        let lives = self.life.map(|life| life.plus(room.closed));
-        let stays = self.stay.map(|stay| stay.plus(room.notice).plus(room.closed));
-        let unshielded = room.shielded_until <= room.asked_at(by);
-        lives.is_some_and(in_time) || (unshielded && stays.is_some_and(in_time))
+        now.after(self.0.plus(room.closed)) <= by
     }
 }
 
@@ -66,6 +62,11 @@ impl Room {
     /// When a guest is asked at the latest, so that it has left nothing at the time `by`.
     pub(crate) const fn asked_at(self, by: Time) -> Time {
         self.gone_at(by).before(self.notice)
+    }
+
+    /// Whether it may be given notice in time to have left nothing at the time `by`.
+    pub(crate) fn may_be_asked(self, by: Time) -> bool {
+        self.shielded_until <= self.asked_at(by)
     }
 
     /// When a guest gives its devices back at the latest, so that it has left nothing at the time `by`.

@@ -39,6 +39,8 @@ pub(crate) enum Deadline {
     TakeBack(LeaseId),
     /// A keep may lapse, or a bar to keeping end (P10).
     Keep(LeaseId),
+    /// A better set to keep may be looked for again (P10).
+    Look(LeaseId),
 }
 
 /// The set of them.

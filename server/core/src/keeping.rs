@@ -16,7 +16,7 @@ use crate::{
     inventory::{Device, Inventory, Node},
     lease::Lease,
     placement::{Site, sorted},
-    preemption::Preemptor,
+    preemption::{Answers, Preemptor},
     request::{Request, Share},
     time::{Span, Time},
     victims::{Total, Victims},
@@ -172,7 +172,8 @@ fn obstacle(
         stubborn = stubborn.saturating_add(usize::from(preemptor.loss_on(taker, node).is_none()));
         gone.push(taker.id);
     }
-    let until = gone.iter().map(|lease| preemptor.gone_at(*lease, id)).max().unwrap_or(Time::ZERO);
+    let gone_at = |lease: &LeaseId| preemptor.gone_at(*lease, id, Answers::InTime);
+    let until = gone.iter().map(gone_at).max().unwrap_or(Time::ZERO);
     let preempts = stubborn == 0 && preemptor.may_preempt();
     let victims = if preempts { preemptor.victims(&[id]) } else { None };
     let Victims { leases: victims, total: loss } = victims.unwrap_or_default();

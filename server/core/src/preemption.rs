@@ -42,6 +42,8 @@ pub(crate) struct Preemptor<'a> {
 /// What a lease in the way costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Loss {
+    /// It goes anyway.
+    pub(crate) going: bool,
     /// It is neither going by itself nor a borrower.
     pub(crate) not_borrower: bool,
     pub(crate) class: Class,
@@ -52,9 +54,14 @@ pub(crate) struct Loss {
 }
 
 impl Loss {
-    /// Nothing: it goes by itself.
-    const NONE: Self =
-        Self { not_borrower: false, class: Class::Background, lost: Span::ZERO, held: Span::ZERO };
+    /// Nothing: it goes anyway.
+    const NONE: Self = Self {
+        going: true,
+        not_borrower: false,
+        class: Class::Background,
+        lost: Span::ZERO,
+        held: Span::ZERO,
+    };
 }
 
 /// Why a lease is not given notice for a request.
@@ -97,6 +104,9 @@ impl Preemptor<'_> {
 
     /// What going costs a lease that holds a device.
     pub(crate) fn cost(&self, lease: &Lease, device: DeviceId) -> Loss {
+        if preempted(lease) {
+            return Loss::NONE;
+        }
         let granted = lease.granted_at.unwrap_or(Time::ZERO);
         let held = self.site.now.since(granted);
         let declared = lease.request.pause_cost.unwrap_or(Span::ZERO);
@@ -105,7 +115,7 @@ impl Preemptor<'_> {
             Preemptible::End | Preemptible::Never => held.plus(declared),
         };
         let not_borrower = !self.borrowed(lease, device);
-        Loss { not_borrower, class: lease.granted_class, lost, held }
+        Loss { going: false, not_borrower, class: lease.granted_class, lost, held }
     }
 
     /// What a lease in the way on a host costs; `None`: it may not be preempted.
@@ -123,9 +133,7 @@ impl Preemptor<'_> {
         if !above && !self.borrowed(lease, device) {
             return Some(Bar::Priority);
         }
-        // Whoever has a notice for a request gives its devices back anyway; one for a drain may be withdrawn.
-        let preempted = lease.notice.as_ref().is_some_and(Notice::preempts);
-        if lease.state == LeaseState::Pausing && preempted {
+        if preempted(lease) {
             return None;
         }
         let now = self.site.now;
@@ -137,7 +145,8 @@ impl Preemptor<'_> {
 
     /// The lease was let in for as long as this request waits, or one behind it in the order: it goes in time (P10).
     pub(crate) fn guest(&self, lease: &Lease) -> bool {
-        let Some(host) = lease.backfilled_for.filter(|_| lease.state.holds()) else { return false };
+        let host = self.state.host_of(lease).filter(|_| lease.state.holds());
+        let Some(host) = host else { return false };
         let behind = |host: &Waiter| {
             let at = host.rank.at(self.shares.of(&host.service));
             self.key.is_some_and(|key| key < at)
@@ -152,8 +161,8 @@ impl Preemptor<'_> {
     }
 
     /// When a lease in the way on a device should be gone; never, where nobody knows.
-    pub(crate) fn gone_at(&self, id: LeaseId, device: DeviceId) -> Time {
-        let policy = self.site.policy;
+    pub(crate) fn gone_at(&self, id: LeaseId, device: DeviceId, answers: Answers) -> Time {
+        let (policy, at_once) = (self.site.policy, answers == Answers::AtOnce);
         if let Some(closing) = self.closing.get(&(device, id)) {
             let closed = self.site.inventory.device(device).and_then(|it| it.closed.get(&id));
             return closed.map_or(Time::ZERO, |closed| closing.opens_at(closed.until, policy));
@@ -162,6 +171,7 @@ impl Preemptor<'_> {
         // What a lifetime ends is closed for the lock delay.
         let by_itself = forecast_end(lease).min(lifetime_end(lease).after(policy.lock_delay));
         let noticed_at = match (&lease.notice, lease.state) {
+            (Some(_), LeaseState::Pausing) if at_once => return self.site.now,
             (Some(notice), LeaseState::Pausing) => return notice.deadline.min(by_itself),
             _ if !self.may_preempt() => return by_itself,
             _ => match self.bar(lease, device) {
@@ -171,8 +181,23 @@ impl Preemptor<'_> {
                 Some(Bar::Never | Bar::Priority) => return by_itself,
             },
         };
-        noticed_at.after(policy.notice).min(by_itself)
+        let notice = if at_once { Span::ZERO } else { policy.notice };
+        noticed_at.after(notice).min(by_itself)
     }
+}
+
+/// When those who have notice, or may be given it, are taken to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answers {
+    /// As they may: what nobody else is to rely on (P10).
+    AtOnce,
+    /// At the latest.
+    InTime,
+}
+
+/// It has a notice for a request, so that it gives its devices back anyway; one for a drain alone may be withdrawn.
+fn preempted(lease: &Lease) -> bool {
+    lease.state == LeaseState::Pausing && lease.notice.as_ref().is_some_and(Notice::preempts)
 }
 
 /// When a lease has held its devices for as long as it asked to.

@@ -13,6 +13,7 @@
 use std::{
     cmp::{Ordering, Reverse},
     collections::{BTreeMap, BTreeSet, BinaryHeap},
+    ops::Bound,
 };
 
 use crate::{
@@ -30,14 +31,15 @@ struct Shape {
     lane: Lane,
     ask: Ask,
     constraints: Constraints,
-    /// Who is sure to be gone in time may be let in where others are not.
+    /// Who is sure to be gone in time may be let in where others are not; nobody is as an owner.
     brevity: Option<Brevity>,
 }
 
 impl Shape {
-    fn of(request: &Request, lane: Lane) -> Self {
+    fn of(request: &Request, lane: Lane, brevity: Option<Brevity>) -> Self {
         let (ask, constraints) = (request.ask, request.constraints.clone());
-        Self { lane, ask, constraints, brevity: Brevity::of(request) }
+        let brevity = brevity.filter(|_| !lane.is_owner());
+        Self { lane, ask, constraints, brevity }
     }
 }
 
@@ -83,6 +85,7 @@ pub(crate) struct Waiter {
     pub(crate) presence: Presence,
     /// When its wait is over.
     pub(crate) waits_until: Time,
+    pub(crate) brevity: Option<Brevity>,
     /// The lane of its priority, and its shape there.
     stand: (Lane, usize),
     /// The lane of its service as an owner, and its shape there, where it stands there too.
@@ -130,6 +133,8 @@ pub(crate) struct NewWaiter {
     pub(crate) waits_until: Time,
     /// Its service owns devices enough for it.
     pub(crate) owner: bool,
+    /// How long it would hold devices that are kept for others.
+    pub(crate) brevity: Option<Brevity>,
 }
 
 /// All waiters.
@@ -203,7 +208,7 @@ impl Places<'_> {
     pub(crate) fn before(&self, key: OrderKey) -> usize {
         let of_group = |share: u128, group: Group, leases: &BTreeSet<LeaseId>| match (
             group.cmp(&key.group),
-            if group.fair() { share.cmp(&key.share) } else { Ordering::Equal },
+            share.cmp(&key.share),
         ) {
             (Ordering::Less, _) | (Ordering::Equal, Ordering::Less) => leases.len(),
             (Ordering::Equal, Ordering::Equal) => counted_before(leases, key.lease),
@@ -225,14 +230,15 @@ impl Queue {
     /// Adds a waiter.
     pub(crate) fn add(&mut self, request: &Request, new: NewWaiter) {
         let lane = Lane::Of(request.priority);
-        let stand = (lane.clone(), self.shape(Shape::of(request, lane)));
+        let stand = (lane.clone(), self.shape(Shape::of(request, lane, new.brevity)));
         let stand_as_owner = new.owner.then(|| {
             let lane = Lane::Owner(request.holder.service.clone());
-            (lane.clone(), self.shape(Shape::of(request, lane)))
+            (lane.clone(), self.shape(Shape::of(request, lane, new.brevity)))
         });
-        let NewWaiter { rank, presence, waits_until, .. } = new;
+        let NewWaiter { rank, presence, waits_until, brevity, .. } = new;
         let service = request.holder.service.clone();
-        let waiter = Waiter { service, rank, presence, waits_until, stand, stand_as_owner };
+        let waiter =
+            Waiter { service, rank, presence, waits_until, brevity, stand, stand_as_owner };
         self.list(&waiter);
         self.waiters.insert(rank.lease, waiter);
     }
@@ -252,7 +258,7 @@ impl Queue {
         let waiter = self.waiters.remove(&lease)?;
         self.unlist(&waiter);
         for (_, lane, _) in waiter.stands() {
-            let shape = Shape::of(request, lane.clone());
+            let shape = Shape::of(request, lane.clone(), waiter.brevity);
             let Some((_, count)) = self.shapes.get_mut(&shape) else { continue };
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -384,14 +390,10 @@ impl Queue {
         self.shapes.len()
     }
 
-    /// The first of one shape of a service.
-    pub(crate) fn first_of_shape(&self, service: &Name, shape: usize) -> Option<Rank> {
-        self.services.get(service)?.by_shape.get(&shape)?.first().copied()
-    }
-
-    /// The first present waiter of a service.
-    pub(crate) fn first_of_service(&self, service: &Name) -> Option<Rank> {
-        self.services.get(service)?.by_lane.values().filter_map(BTreeSet::first).min().copied()
+    /// The next of one shape of a service behind a place.
+    pub(crate) fn next_of_shape(&self, service: &Name, shape: usize, after: Rank) -> Option<Rank> {
+        let ranks = self.services.get(service)?.by_shape.get(&shape)?;
+        ranks.range((Bound::Excluded(after), Bound::Unbounded)).next().copied()
     }
 
     /// The first of each shape of a service, in its order.

@@ -41,6 +41,8 @@ pub(crate) struct Soft {
     pub(crate) served_by_notice: BTreeSet<LeaseId>,
     /// Leases that were let in on devices kept for others, while they hold them.
     pub(crate) guests: BTreeSet<LeaseId>,
+    /// Such leases that were paused and wait, by the request that they made room for: they stand behind it (P10).
+    pub(crate) made_way: BTreeMap<LeaseId, BTreeSet<LeaseId>>,
     /// Leases whose holder spoke of them last by a unary call: their holder is there while they are renewed.
     pub(crate) unary: BTreeSet<LeaseId>,
     /// Resumed leases whose new token was used: the one before is worthless (P17).
@@ -51,6 +53,8 @@ pub(crate) struct Soft {
     pub(crate) measured: Measured,
     /// What is free, looked at when a request is placed; a look changes nothing but what is remembered.
     pub(crate) capacity: RefCell<Capacity>,
+    /// When a better set may next be looked for, by the request that keeps one.
+    pub(crate) looks: BTreeMap<LeaseId, Time>,
     /// What each closed part waits for.
     pub(crate) closing: BTreeMap<(DeviceId, LeaseId), Closing>,
     /// Processes of unclean ends that outlived the lock delay: while a pass shows them, no whole-device grants (P6).

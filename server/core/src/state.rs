@@ -217,6 +217,13 @@ impl State {
         self.leases.get(&id)
     }
 
+    /// The request that a lease makes room for: its devices were kept for that one when it was let in there, and that one
+    /// still waits as it did then (P10).
+    pub(crate) fn host_of(&self, lease: &Lease) -> Option<LeaseId> {
+        let host = self.lease(lease.backfilled_for?)?;
+        (host.state.waits() && host.token < lease.token).then_some(host.id)
+    }
+
     /// All leases and records of leases, in order of number.
     #[must_use]
     pub const fn leases(&self) -> &BTreeMap<LeaseId, Lease> {

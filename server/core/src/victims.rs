@@ -18,7 +18,7 @@ use crate::{
     lease::Lease,
     order::Class,
     policy::VictimRule,
-    preemption::{Loss, Preemptor},
+    preemption::{Answers, Loss, Preemptor},
     request::Share,
     time::{Span, Time},
 };
@@ -48,7 +48,8 @@ impl Total {
     fn of(rule: VictimRule, losses: &[Loss]) -> Self {
         let lost = losses.iter().map(|loss| loss.lost).fold(Span::ZERO, Span::plus).as_millis();
         let held = losses.iter().map(|loss| loss.held).max().unwrap_or(Span::ZERO).as_millis();
-        let count = u64::try_from(losses.len()).unwrap_or(u64::MAX);
+        let hit = losses.iter().filter(|loss| !loss.going).count();
+        let count = u64::try_from(hit).unwrap_or(u64::MAX);
         let cost = match rule {
             VictimRule::LeastLost => [lost, count, held],
             VictimRule::Fewest => [count, lost, held],
@@ -103,7 +104,7 @@ impl Preemptor<'_> {
     }
 
     /// When a request fits on these devices if everybody there goes when it should, and which guests have to be gone then.
-    pub(crate) fn start(&self, devices: &[DeviceId]) -> Start {
+    pub(crate) fn start(&self, devices: &[DeviceId], answers: Answers) -> Start {
         let Some(mut clearing) = Clearing::whole(self, devices) else { return Start::NEVER };
         let (rule, everybody) = (self.site.policy.victims, clearing.everybody());
         let mut guests: Vec<(Rank, LeaseId)> = Vec::new();
@@ -111,7 +112,7 @@ impl Preemptor<'_> {
         for (id, device) in everybody {
             match self.state.lease(id).filter(|lease| self.guest(lease)) {
                 Some(lease) => guests.push((rank(rule, &self.cost(lease, device)), id)),
-                None => others.push((self.gone_at(id, device), id)),
+                None => others.push((self.gone_at(id, device, answers), id)),
             }
         }
         guests.iter().for_each(|(_, guest)| clearing.go(*guest));
@@ -279,7 +280,9 @@ impl<'a> Clearing<'a> {
                 .keys()
                 .filter_map(|lease| Some((*lease, self.preemptor.loss(*lease, *id)?)))
         });
-        let hosted = self.hosted();
+        // Guests are gone already, from the hosts too.
+        let mut hosted = self.hosted();
+        hosted.retain(|(lease, ..)| !self.preemptor.guest(lease));
         let on_hosts = (hosted.iter())
             .filter_map(|(lease, _, node)| Some((lease.id, self.preemptor.loss_on(lease, node)?)));
         let mut losses: BTreeMap<LeaseId, Loss> = BTreeMap::new();

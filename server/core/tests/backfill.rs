@@ -1,9 +1,10 @@
 //! The same random days twice, with backfill and without it: the first request that waits starts no later for those who
 //! were let in on devices that are kept for it (P10).
 //!
-//! Whoever is in its way leaves as it said or earlier, and whoever is asked to go answers at once. Then it starts by the
-//! time that was forecast whenever somebody was let in; and where it wants every device, and nobody was let in on the
-//! strength of a longest lifetime alone, at the very second at which it starts without backfill.
+//! Whoever is in its way leaves as it said or earlier, or may be preempted; and whoever is asked to go answers at once.
+//! Then it starts by the time that was forecast whenever somebody was let in; and where it wants every device, at the very
+//! second at which it starts without backfill, unless somebody in its way left earlier than it said and somebody was let
+//! in on the strength of a longest lifetime alone.
 
 mod world;
 
@@ -33,7 +34,16 @@ struct Visitor {
     expected: Option<u64>,
     life: Option<u64>,
     preemptible: Preemptible,
+    /// It may not be asked before.
+    hold: u64,
     stays: u64,
+    urgent: bool,
+}
+
+impl Visitor {
+    fn honest(&self) -> bool {
+        self.expected.is_none_or(|expected| expected == self.stays)
+    }
 }
 
 fn share() -> impl Strategy<Value = Share> {
@@ -47,12 +57,14 @@ fn share() -> impl Strategy<Value = Share> {
 /// Somebody who is there first, and says how long it stays, or mostly does.
 fn blocker() -> impl Strategy<Value = Visitor> {
     let expected = prop::option::weighted(0.9, 20u64..250);
-    (share(), expected, 0u64..60, prop::bool::weighted(0.5)).prop_map(
-        |(share, expected, early, honest)| {
+    let how = prop_oneof![2 => Just(Preemptible::Never), 1 => Just(Preemptible::Pause)];
+    let (early, hold) = (0u64..60, prop_oneof![1 => Just(0u64), 2 => 1u64..120]);
+    (share(), expected, early, prop::bool::weighted(0.5), (how, hold)).prop_map(
+        |(share, expected, early, honest, (preemptible, hold))| {
             let early = if honest { 0 } else { early };
             let stays = expected.unwrap_or(100).saturating_sub(early);
-            let (at, devices, life, preemptible) = (0, 1, None, Preemptible::Never);
-            Visitor { at, share, devices, expected, life, preemptible, stays }
+            let (at, devices, life, urgent) = (0, 1, None, false);
+            Visitor { at, share, devices, expected, life, preemptible, hold, stays, urgent }
         },
     )
 }
@@ -75,7 +87,9 @@ fn guest() -> impl Strategy<Value = Visitor> {
             expected,
             life,
             preemptible,
+            hold: 0,
             stays,
+            urgent: false,
         },
     )
 }
@@ -87,14 +101,14 @@ fn request(id: &str, visitor: &Visitor) -> Request {
         name: None,
         ask: Ask { devices: visitor.devices, share: visitor.share },
         constraints: Constraints::default(),
-        priority: Priority::Normal,
+        priority: if visitor.urgent { Priority::Immediate } else { Priority::Normal },
         ttl: Span::from_minutes(60),
         // Who is there first does not wait, so that the first who waits is the one that the story is about.
         wait: if visitor.at == 0 && id != "head" { Span::ZERO } else { Span::from_minutes(60) },
         expected_duration: visitor.expected.map(Span::from_secs),
         lifetime_max: visitor.life.map(Span::from_secs),
         preemptible: visitor.preemptible,
-        minimum_hold: Span::ZERO,
+        minimum_hold: Span::from_secs(visitor.hold),
         process: None,
         placement: None,
         pause_cost: None,
@@ -232,9 +246,9 @@ fn cases() -> u32 {
 }
 
 /// The first request that waits, for so many devices.
-fn head(devices: u32, share: Share) -> Visitor {
-    let (at, stays, preemptible) = (0, DAY, Preemptible::Never);
-    Visitor { at, share, devices, expected: None, life: None, preemptible, stays }
+fn head(devices: u32, share: Share, urgent: bool) -> Visitor {
+    let (at, stays, preemptible, hold) = (0, DAY, Preemptible::Never, 0);
+    Visitor { at, share, devices, expected: None, life: None, preemptible, hold, stays, urgent }
 }
 
 #[test]
@@ -243,24 +257,26 @@ fn nobody_who_is_let_in_delays_the_first_request() {
     let days = (
         prop::collection::vec(blocker(), 1..5),
         prop_oneof![1 => Just(1u32), 2 => Just(2), 3 => Just(DEVICES)],
-        share(),
+        (share(), prop::bool::weighted(0.3)),
         prop::collection::vec(guest(), 1..12),
     );
     let guests = Cell::new(0);
-    let outcome = TestRunner::new(config).run(&days, |(blockers, devices, share, visitors)| {
-        let head = head(devices, share);
-        let with = Day::new(true).tell(&blockers, &head, &visitors);
-        let without = Day::new(false).tell(&blockers, &head, &visitors);
-        guests.set(guests.get() + with.guests);
-        prop_assert_eq!(without.guests, 0);
-        let start = with.start.unwrap_or(Time::NEVER);
-        let late = start > with.forecast && with.guests > 0;
-        prop_assert!(!late, "it starts at {start}, {} was forecast", with.forecast);
-        if devices == DEVICES && !with.by_lifetime {
-            prop_assert_eq!(with.start, without.start);
-        }
-        Ok(())
-    });
+    let outcome =
+        TestRunner::new(config).run(&days, |(blockers, devices, (share, urgent), visitors)| {
+            let head = head(devices, share, urgent);
+            let with = Day::new(true).tell(&blockers, &head, &visitors);
+            let without = Day::new(false).tell(&blockers, &head, &visitors);
+            guests.set(guests.get() + with.guests);
+            prop_assert_eq!(without.guests, 0);
+            let start = with.start.unwrap_or(Time::NEVER);
+            let late = start > with.forecast && with.guests > 0;
+            prop_assert!(!late, "it starts at {start}, {} was forecast", with.forecast);
+            let honest = blockers.iter().all(Visitor::honest);
+            if devices == DEVICES && (honest || !with.by_lifetime) {
+                prop_assert_eq!(with.start, without.start);
+            }
+            Ok(())
+        });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
     assert!(guests.get() > cases() as usize / 2, "only {} were let in", guests.get());
 }

@@ -21,12 +21,17 @@ const PORTION: usize = 8;
 const LEASES: usize = 100;
 
 fn request(id: usize, preemptible: Preemptible) -> Request {
+    request_on("n", id, preemptible)
+}
+
+fn request_on(node: &str, id: usize, preemptible: Preemptible) -> Request {
+    let node_allow = vec![node.into()];
     let fields = RequestFields {
         holder: Holder { service: "service".into(), name: "holder".into() },
         request_id: id.to_string().as_str().into(),
         name: None,
         ask: Ask { devices: 1, share: Share::Part { slots: Some(1), memory_bytes: None } },
-        constraints: Constraints::default(),
+        constraints: Constraints { node_allow, ..Constraints::default() },
         priority: Priority::Normal,
         ttl: Span::from_minutes(60),
         wait: Span::from_minutes(60),
@@ -188,6 +193,36 @@ fn drains_and_withdrawals_are_told_in_portions_and_a_new_drain_stands() {
     begin(&mut world, input);
     finish(&mut world);
     assert_eq!(count(&world, |state| state == State::Pausing), LEASES);
+}
+
+#[test]
+fn what_is_left_of_a_drain_keeps_nobody_from_another_node() {
+    let mut world = world(LEASES, Preemptible::Pause);
+    world
+        .nodes
+        .insert("m".to_owned(), world::node("m", vec![world::device("m", 0, 1 << 30, 2, "SIM")]));
+    world.observe("m");
+    world.sample("m");
+    let ask = |world: &mut World, id: usize, node: &str| {
+        let request = Arc::new(request_on(node, id, Preemptible::Never));
+        let (caller, ticket) = (Caller::Call(world.number()), Ticket(world.number()));
+        begin(world, Input::Acquire { caller, ticket, request });
+        let lease = *world.scheduler.state().leases().keys().last().expect("it was asked for");
+        assert!(world.scheduler.has_rest(), "the drain goes on");
+        lease
+    };
+    let state = |world: &World, id| world.scheduler.state().lease(id).expect("it is known").state;
+    let (target, reason) = (TargetName::Node("n".into()), Arc::from("why"));
+    let ticket = Ticket(world.number());
+    begin(&mut world, Input::Cordon { ticket, target, drain: true, reason });
+    // Nobody waits that it could pass.
+    let first = ask(&mut world, LEASES, "m");
+    assert_eq!(state(&world, first), State::Active);
+    // Behind one who waits it waits too, and not for longer than until the rest is done.
+    ask(&mut world, LEASES + 1, "n");
+    let last = ask(&mut world, LEASES + 2, "m");
+    finish(&mut world);
+    assert_eq!(state(&world, last), State::Active);
 }
 
 #[test]

@@ -65,12 +65,12 @@ impl Site<'_> {
     /// P8 without attribution: what is in use, and what is leased and was not seen in use yet, leaves so much below
     /// the ceiling.
     fn unattributed_free_bytes(&self, id: DeviceId, device: &Device) -> u64 {
-        let Some(sample) = self.measured.device(id) else { return u64::MAX };
-        let (Some(unseen), Some(reading)) = (sample.unseen_bytes(device), &sample.memory) else {
+        let sample = self.measured.device(id);
+        let now = self.inventory.device(id).unwrap_or(device);
+        let Some(taken) = sample.and_then(|sample| sample.taken_bytes(now, device)) else {
             return u64::MAX;
         };
-        let used = reading.used_bytes.saturating_add(unseen);
-        device.facts.memory_ceiling_bytes().saturating_sub(used)
+        device.facts.memory_ceiling_bytes().saturating_sub(taken)
     }
 
     /// The service that owns a device.

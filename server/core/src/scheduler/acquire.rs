@@ -40,8 +40,8 @@ impl Scheduler {
         let key = rank.at(self.shares().of(&request.holder.service));
         let may_wait = request.wait > Span::ZERO;
         // What others wait for longer may be free, and its grants still to come.
-        let place =
-            if self.has_rest() { None } else { self.place_at_once(&request, key, may_wait) };
+        let others = self.soft.rest.serve || (self.has_rest() && !self.soft.queue.is_empty());
+        let place = if others { None } else { self.place_at_once(&request, key, may_wait) };
         if place.is_none() && !may_wait {
             return reply(out, ticket, Err(self.no_place(&request, rank)));
         }
@@ -69,7 +69,6 @@ impl Scheduler {
         } else {
             self.enqueue(rank, caller, ticket, &request, out);
         }
-        self.quota_moved(&request.holder.service);
     }
 
     /// Why a request that may not wait is not placed.
@@ -182,12 +181,15 @@ impl Scheduler {
         let waits_until = self.now().after(request.wait);
         let presence = Presence::Present { caller, ticket };
         let owner = self.owns_enough(request);
-        self.soft.queue.add(request, NewWaiter { rank, presence, waits_until, owner });
+        let brevity = self.brevity(request);
+        self.soft.queue.add(request, NewWaiter { rank, presence, waits_until, owner, brevity });
         self.remind_of_wait(id, waits_until);
         self.set_aging(rank);
         let view = self.lease_view_of(id);
         reply(out, ticket, Ok(Answer::Queued(Box::new(view))));
         self.keep_if_first(id, out);
+        // It may have been queued for what is left to be done alone.
+        self.soft.rest.serve |= self.has_rest();
     }
 
     pub(super) fn set_aging(&mut self, rank: Rank) {

@@ -16,6 +16,7 @@ use crate::{
     lease::Lease,
     order::{Class, Lane, OrderKey},
     placement::{Place, Site},
+    preemption::Answers,
     request::{Preemptible, Request},
     state::Keep,
     time::Time,
@@ -24,10 +25,10 @@ use crate::{
 impl Scheduler {
     /// Where a request that fits nowhere else goes as a guest.
     pub(super) fn backfill(&self, request: &Request, key: OrderKey) -> Option<Place> {
-        if !self.policy.backfill || key.class() == Class::Owner {
+        if key.class() == Class::Owner {
             return None;
         }
-        let brevity = Brevity::of(request)?;
+        let (brevity, life) = (self.brevity(request)?, Brevity::by_lifetime(request));
         let lease = self.state.lease(key.lease);
         let shielded_until = lease.map_or(Time::ZERO, |lease| lease.shielded_until);
         let keeps = self.state.keeps().iter();
@@ -38,12 +39,20 @@ impl Scheduler {
         earlier.find_map(|(lane, keep)| {
             let room = self.room_to_go(&keep.devices, shielded_until);
             let by = self.forecast_start(lane, keep)?;
-            let fits = brevity.fits(self.now(), by, room);
+            // While it is shielded nobody asks it.
+            let brevity = if room.may_be_asked(by) { Some(brevity) } else { life };
+            let fits = brevity.is_some_and(|brevity| brevity.fits(self.now(), by, room));
             fits.then(|| self.place_guest(request, key, keep)).flatten()
         })
     }
 
-    /// When the request that devices are kept for starts if everybody goes when they should, while they are kept.
+    /// How long a request would hold devices kept for others, if it is let in there at all.
+    pub(super) fn brevity(&self, request: &Request) -> Option<Brevity> {
+        self.policy.backfill.then(|| Brevity::of(request, self.policy.notice)).flatten()
+    }
+
+    /// When the request that devices are kept for starts at the soonest, by what those in its way said of themselves.
+    /// Whoever has notice, or may be given it, may be gone at once: nobody is let in until its deadline.
     fn forecast_start(&self, lane: &Lane, keep: &Keep) -> Option<Time> {
         if self.awaited(&keep.devices) {
             return None;
@@ -51,7 +60,8 @@ impl Scheduler {
         let request = &self.state.lease(keep.lease)?.request;
         let own = self.own_use(keep.lease);
         let site = self.site_for(&own);
-        let start = self.preemptor(&site, lane, keep.lease, request).start(&keep.devices);
+        let start =
+            self.preemptor(&site, lane, keep.lease, request).start(&keep.devices, Answers::AtOnce);
         (start.at < Time::NEVER).then(|| start.at.min(keep.lapses_at))
     }
 
@@ -122,7 +132,7 @@ impl Scheduler {
         };
         let own = self.own_use(lease);
         let site = self.site_for(&own);
-        let start = self.preemptor(&site, lane, lease, &request).start(kept);
+        let start = self.preemptor(&site, lane, lease, &request).start(kept, Answers::AtOnce);
         if start.guests.is_empty() {
             return start.guests;
         }
@@ -154,7 +164,7 @@ impl Scheduler {
 
     /// The longest that a guest may have a notice extended: the start of whoever it makes room for does not wait for it.
     pub(super) fn guest_until(&self, id: LeaseId) -> Time {
-        let host = self.state.lease(id).and_then(|lease| lease.backfilled_for);
+        let host = self.state.lease(id).and_then(|lease| self.state.host_of(lease));
         let keep = host.and_then(|host| self.state.keep_of(host));
         let until = keep.and_then(|(lane, keep)| {
             let room = self.room_to_go(&keep.devices, Time::ZERO);

@@ -12,7 +12,7 @@ use crate::{
     order::Lane,
     output::QuotaReached,
     placement::HostKept,
-    preemption::{Bar, Preemptor},
+    preemption::{Answers, Bar, Preemptor},
     request::Request,
     time::{Span, Time},
     view::{BLOCKING_MAX, Blocking, DeviceCondition, Explanation, ProcessView, Waiting},
@@ -137,7 +137,7 @@ impl Scheduler {
         preemptor: &Preemptor<'_>,
     ) -> Option<Blocking> {
         let lease = self.state.lease(id)?;
-        let gone = preemptor.gone_at(id, device);
+        let gone = preemptor.gone_at(id, device, Answers::InTime);
         let noticed = (self.soft.noticed_for.get(&Cause::Preemption(waiter.id)))
             .is_some_and(|noticed| noticed.contains_key(&id));
         let preemption = match lease.state {
@@ -187,7 +187,7 @@ impl Scheduler {
         let own = self.own_use(lease.id);
         let site = self.site_for(&own);
         let preemptor = self.preemptor(&site, lane, lease.id, &lease.request);
-        let latest = preemptor.start(&keep.devices).at;
+        let latest = preemptor.start(&keep.devices, Answers::InTime).at;
         if latest == Time::NEVER {
             waiting.forecast_basis =
                 "a lease on the devices kept for it did not say how long it will hold".to_owned();
@@ -209,7 +209,7 @@ impl Scheduler {
         let key_of = |id: LeaseId| self.key_at(self.soft.queue.waiter(id)?.first_rank());
         let free_at = |id: DeviceId| {
             let device = self.state.inventory().device(id)?;
-            let clear = preemptor.start(&[id]).at;
+            let clear = preemptor.start(&[id], Answers::InTime).at;
             // Whoever it is kept for has it first, unless it stands behind.
             let keeper = device.kept_for.filter(|keeper| key_of(*keeper) < key_of(lease.id));
             let keeper = keeper.and_then(|keeper| self.state.lease(keeper));

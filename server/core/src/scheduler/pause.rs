@@ -37,10 +37,12 @@ impl Scheduler {
         let Some(lease) = self.state.lease(id) else { return };
         let request = lease.request.clone();
         let rank = self.rank(lease);
-        let owner = self.owns_enough(&request);
-        self.soft
-            .queue
-            .add(&request, NewWaiter { rank, presence, waits_until: Time::NEVER, owner });
+        if let Some(host) = self.state.host_of(lease) {
+            self.soft.made_way.entry(host).or_default().insert(id);
+        }
+        let (owner, waits_until) = (self.owns_enough(&request), Time::NEVER);
+        let brevity = self.brevity(&request);
+        self.soft.queue.add(&request, NewWaiter { rank, presence, waits_until, owner, brevity });
         self.set_aging(rank);
     }
 
@@ -49,7 +51,7 @@ impl Scheduler {
         let resumed = lease.first_granted_at.is_some();
         let since = lease.paused_at.filter(|_| resumed).unwrap_or(lease.requested_at);
         // Who was let in and gave way does not go before whoever it gave way for.
-        let resumed = resumed && lease.backfilled_for.is_none();
+        let resumed = resumed && self.state.host_of(lease).is_none();
         let standing =
             Standing { lease: lease.id, priority: lease.request.priority, resumed, since };
         Rank::new(standing, self.now(), self.policy.aging_step)

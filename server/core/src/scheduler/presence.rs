@@ -151,9 +151,30 @@ impl Scheduler {
         let request = self.state.lease(id)?.request.clone();
         let waiter = self.soft.queue.remove(&request, id)?;
         self.soft.served_by_notice.remove(&id);
-        let kinds =
-            [Deadline::Wait, Deadline::Away, Deadline::Aging, Deadline::Keep, Deadline::TakeBack];
+        self.soft.looks.remove(&id);
+        let kinds = [
+            Deadline::Wait,
+            Deadline::Away,
+            Deadline::Aging,
+            Deadline::Keep,
+            Deadline::TakeBack,
+            Deadline::Look,
+        ];
         kinds.iter().for_each(|deadline| self.soft.deadlines.clear(deadline(id)));
+        self.forget_way(id);
         Some(waiter.presence)
+    }
+
+    /// Who made room for a waiter stands in the order like any paused lease once that waits no longer: their places are
+    /// looked up again as if they had aged.
+    fn forget_way(&mut self, id: LeaseId) {
+        if let Some(host) = self.state.lease(id).and_then(|lease| lease.backfilled_for)
+            && let Some(guests) = self.soft.made_way.get_mut(&host)
+        {
+            guests.remove(&id);
+        }
+        for guest in self.soft.made_way.remove(&id).unwrap_or_default() {
+            self.soft.deadlines.set(self.now(), Deadline::Aging(guest));
+        }
     }
 }

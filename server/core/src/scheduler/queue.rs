@@ -10,6 +10,7 @@ use super::Scheduler;
 use crate::{
     id::{LeaseId, Name},
     order::{Lane, OrderKey},
+    preemption::Answers,
     queue::{Places, Presence},
     state::SERVICES_MAX,
     time::{Span, Time},
@@ -84,7 +85,10 @@ impl Scheduler {
         let lease = self.state.lease(id)?;
         let (lane, keep): (&Lane, _) = self.state.keep_of(id)?;
         let site = self.site();
-        let at = self.preemptor(&site, lane, id, &lease.request).start(&keep.devices).at;
+        let at = self
+            .preemptor(&site, lane, id, &lease.request)
+            .start(&keep.devices, Answers::InTime)
+            .at;
         (at < Time::NEVER).then(|| at.since(self.now()))
     }
 

@@ -34,7 +34,6 @@ impl Scheduler {
         scheduler.rearm_keeps();
         scheduler.rearm_lost();
         scheduler.rearm_drained();
-        scheduler.soft.rest.impossible = scheduler.bounded_waiters();
         scheduler
     }
 
@@ -120,7 +119,8 @@ impl Scheduler {
         let rank = self.rank(lease);
         let presence = Presence::Expected { until };
         let owner = self.owns_enough(&request);
-        self.soft.queue.add(&request, NewWaiter { rank, presence, waits_until, owner });
+        let brevity = self.brevity(&request);
+        self.soft.queue.add(&request, NewWaiter { rank, presence, waits_until, owner, brevity });
         self.soft.deadlines.set(until, Deadline::Away(id));
         self.remind_of_wait(id, waits_until);
         self.set_aging(rank);

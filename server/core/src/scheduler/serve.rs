@@ -3,14 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use super::{Scheduler, keep::CHOICES_MAX, reply};
+use super::{Scheduler, reply};
 use crate::{
     affinity::Near,
     fairness::{Shares, entry_charge},
     id::{DeviceId, LeaseId, Name, NodeId},
     inventory::Device,
     keeping,
-    lease::{Basis, DropCause, Why},
+    lease::{Basis, Why},
     notice::Cause,
     order::{Class, Lane, OrderKey, Rank},
     output::{Answer, Output},
@@ -18,7 +18,6 @@ use crate::{
     queue::{Head, Presence},
     request::Request,
     state::Keep,
-    time::Time,
 };
 
 /// How far going through the order came.
@@ -40,8 +39,6 @@ struct Pass {
     failed: BTreeSet<usize>,
     /// Waiters that were tried in vain.
     tried: BTreeSet<LeaseId>,
-    /// How many of them looked for devices to keep in vain.
-    nothing_to_keep: usize,
 }
 
 /// What became of one that was tried.
@@ -50,8 +47,10 @@ enum Tried {
     Granted,
     /// It was granted before, at its other place.
     Gone,
-    /// It does not fit, and waits.
+    /// It does not fit, and waits; so do all who ask for the same.
     Stays,
+    /// It does not fit for reasons of its own.
+    Alone,
     /// Its service is at a quota, for it and all behind it.
     HeldBack,
     /// Something is free that was kept: the order is to be gone through again.
@@ -128,8 +127,8 @@ impl Scheduler {
                 Tried::Again => return Way::Again,
                 // Only behind a grant, so that every portion comes nearer to the end.
                 Tried::Granted if self.full(out) => return Way::Cut,
-                Tried::Granted | Tried::Gone => {
-                    self.soft.queue.first_of_shape(&head.service, head.shape)
+                Tried::Granted | Tried::Gone | Tried::Alone => {
+                    self.soft.queue.next_of_shape(&head.service, head.shape, head.key.rank())
                 }
                 Tried::Stays => None,
                 // Nobody of its service goes before it.
@@ -155,11 +154,6 @@ impl Scheduler {
         let Some(request) = self.state.lease(key.lease).map(|lease| lease.request.clone()) else {
             return Tried::Stays;
         };
-        if self.is_hopeless(&request) {
-            let kept = self.state.keep_of(key.lease).is_some();
-            self.drop_keep(key.lease, DropCause::Quota, Time::ZERO, out);
-            return if kept { Tried::Again } else { Tried::Stays };
-        }
         if self.quota_reached(&request, key.rank()).is_some() {
             let dropped = self.drop_keeps_behind(&head.service, key.rank(), out);
             return if dropped { Tried::Again } else { Tried::HeldBack };
@@ -167,7 +161,14 @@ impl Scheduler {
         // What leases of the service hold decides elsewhere: by its quota, and by an affinity key.
         let alike =
             self.limits(&request, key.rank()).is_none() && request.constraints.affinity.is_none();
-        if alike && pass.failed.contains(&head.shape) && self.state.keep_of(key.lease).is_none() {
+        // What is kept for it, or behind it in its service, is not kept from it as it was from others.
+        let takes_over = || self.keeps_of(&head.service).any(|(kept, _)| kept >= key.rank());
+        if alike
+            && pass.failed.contains(&head.shape)
+            && self.state.keep_of(key.lease).is_none()
+            && !takes_over()
+            && !self.still_uses(key.lease)
+        {
             return Tried::Stays;
         }
         if self.try_grant(key, out) {
@@ -179,29 +180,41 @@ impl Scheduler {
             return if first { Tried::Again } else { Tried::Granted };
         }
         pass.tried.insert(key.lease);
-        if alike {
+        let alone = self.fails_alone(key.lease);
+        if alike && !alone {
             pass.failed.insert(head.shape);
         }
-        self.stand_first(key, &lane, pass, out);
-        Tried::Stays
+        if !pass.firsts.iter().any(|(_, other)| *other == lane) {
+            let first = self.keeper(key, &head.service, &lane).unwrap_or(key);
+            self.keep_for(first, &lane, out);
+            pass.firsts.push((first, lane));
+        }
+        if alone { Tried::Alone } else { Tried::Stays }
     }
 
-    /// Keeps devices for the first of its lane that finds any.
-    fn stand_first(&mut self, key: OrderKey, lane: &Lane, pass: &mut Pass, out: &mut Output) {
-        if pass.firsts.iter().any(|(_, other)| other == lane) {
-            return;
-        }
-        let Some(waiter) = self.soft.queue.waiter(key.lease) else { return };
-        let first = self.keeper(key, &waiter.service, lane).unwrap_or(key);
-        let keeps = self.state.keeps().get(lane).is_some_and(|keep| keep.lease == first.lease);
-        if !keeps && pass.nothing_to_keep >= CHOICES_MAX {
-            return;
-        }
-        if self.keep_for(first, lane, out) {
-            pass.firsts.push((first, lane.clone()));
-        } else {
-            pass.nothing_to_keep = pass.nothing_to_keep.saturating_add(1);
-        }
+    /// A paused lease may fit where others do not: what its processes still use on the devices that it gave back is not
+    /// foreign to it.
+    fn still_uses(&self, id: LeaseId) -> bool {
+        let Some(lease) = self.state.lease(id) else { return false };
+        let Some(process) = lease.request.process.filter(|_| !lease.devices.is_empty()) else {
+            return false;
+        };
+        let samples = lease.devices.iter().filter_map(|id| self.soft.measured.device(*id));
+        samples.into_iter().any(|sample| sample.used_by(process).is_some_and(|bytes| bytes > 0))
+    }
+
+    /// Where a waiter does not fit another one like it may: it may not go where its own closed parts are, nor as a guest
+    /// while it is shielded, nor before whom it made room for.
+    fn fails_alone(&self, id: LeaseId) -> bool {
+        let Some(lease) = self.state.lease(id).filter(|lease| lease.first_granted_at.is_some())
+        else {
+            return false;
+        };
+        let devices = lease.devices.iter().filter_map(|id| self.state.inventory().device(*id));
+        lease.shielded_until > self.now()
+            || self.still_uses(id)
+            || self.state.host_of(lease).is_some()
+            || devices.into_iter().any(|device| device.closed.contains_key(&id))
     }
 
     /// Grants a waiter if it fits.
@@ -363,17 +376,19 @@ impl Scheduler {
         !kept.any(|lease| self.stays_before(lease, key, service))
     }
 
-    /// Whether a request, at the place as which it keeps devices, goes before a grant at this place of a service.
+    /// Whether a request, at the place as which it keeps devices, goes before a grant at this place of a service. What was
+    /// freed for it by notices is pledged to it, and does not go to whoever is a little ahead by then.
     pub(super) fn keeps_before(&self, lease: LeaseId, key: OrderKey, service: &Name) -> bool {
-        self.stands_before(lease, key, service, false)
+        let noticed = self.soft.noticed_for.contains_key(&Cause::Preemption(lease));
+        let pledged = noticed || self.soft.served_by_notice.contains(&lease);
+        self.stands_before(lease, key, service, pledged)
     }
 
     /// Whether it stays before this place of a service for what is kept.
     ///
     /// Shares change all the time, and a keep that went to and fro with them would serve nobody. So among equals of
     /// several services a keep goes over only to who is ahead by more than one more of its devices would make up for: the
-    /// entry charge of one of them; and what counts is what was used, for entry charges come and go with every lease. Who
-    /// can be granted what is free needs no such lead.
+    /// entry charge of one of them. Who can be granted what is free needs no such lead.
     pub(super) fn stays_before(&self, lease: LeaseId, key: OrderKey, service: &Name) -> bool {
         self.stands_before(lease, key, service, true)
     }
@@ -382,25 +397,18 @@ impl Scheduler {
         let Some((lane, keep)) = self.state.keep_of(lease) else { return false };
         let Some(waiter) = self.soft.queue.waiter(lease) else { return false };
         // Who was let in and gave way does not go before whom it gave way for, whatever the shares.
-        if self.state.lease(key.lease).is_some_and(|it| it.backfilled_for == Some(lease)) {
+        let guest = self.state.lease(key.lease);
+        if guest.is_some_and(|guest| self.state.host_of(guest) == Some(lease)) {
             return true;
         }
         let rank = if lane.is_owner() { waiter.rank.as_owner() } else { waiter.rank };
         if waiter.service == *service {
             return rank < key.rank();
         }
-        // What others give back for it by notice is pledged to it, whatever the shares: they go for nobody else.
-        let noticed = self.soft.noticed_for.contains_key(&Cause::Preemption(lease));
-        if noticed || self.soft.served_by_notice.contains(&lease) {
-            return rank.group <= key.group;
-        }
         let shares = self.shares();
-        if !firmly {
-            return rank.at(shares.of(&waiter.service)) < key;
-        }
-        let lead = shares.of_use(&waiter.service, self.entry_charge_of_one(lease, keep));
-        let used = shares.of_measured(&waiter.service).saturating_sub(lead);
-        rank.at(used) < key.rank().at(shares.of_measured(service))
+        let charge = if firmly { self.entry_charge_of_one(lease, keep) } else { 0 };
+        let lead = shares.of_use(&waiter.service, charge);
+        rank.at(shares.of(&waiter.service).saturating_sub(lead)) < key
     }
 
     fn entry_charge_of_one(&self, lease: LeaseId, keep: &Keep) -> u128 {
@@ -408,7 +416,7 @@ impl Scheduler {
         let first = keep.devices.first().and_then(|id| self.state.inventory().device(*id));
         request.zip(first).map_or(0, |(request, device)| {
             let bytes = device.facts.counted_bytes(request.ask.share);
-            entry_charge(bytes)
+            entry_charge(bytes, request.expected_duration)
         })
     }
 

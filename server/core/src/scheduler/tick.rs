@@ -35,7 +35,7 @@ impl Scheduler {
                 Deadline::Away(lease) => self.away_due(lease, out),
                 Deadline::Aging(lease) => self.aging_due(lease),
                 // The pass over the order looks who has to go.
-                Deadline::TakeBack(_) => self.soft.dirty = true,
+                Deadline::TakeBack(_) | Deadline::Look(_) => self.soft.dirty = true,
                 Deadline::Keep(lease) => self.keep_due(lease, out),
             }
         }
@@ -94,11 +94,12 @@ impl Scheduler {
         }
         if let Some(waiter) = self.soft.queue.remove(request, id) {
             let (rank, presence, waits_until) = (waiter.rank, waiter.presence, waiter.waits_until);
-            self.soft.queue.add(request, NewWaiter { rank, presence, waits_until, owner });
+            let brevity = waiter.brevity;
+            self.soft.queue.add(request, NewWaiter { rank, presence, waits_until, owner, brevity });
         }
     }
 
-    /// Requests that nothing known can satisfy any more, or no setting of their service allows, leave the queue (P13).
+    /// Requests that nothing known can satisfy any more leave the queue (P13).
     pub(super) fn end_impossible(&mut self, out: &mut Output) {
         self.soft.rest.impossible.clear();
         let waiters = self.soft.queue.all().collect();
@@ -117,17 +118,12 @@ impl Scheduler {
                 continue;
             };
             let request = lease.request.clone();
-            let queued = lease.state == LeaseState::Queued;
-            let (detail, rejection) = if let Some(report) = self.site().unsatisfiable(&request) {
-                (report.to_string(), Rejection::Unsatisfiable(Box::new(report)))
-            } else if queued && let Err(rejection) = self.allowed_at_all(&request) {
-                // The settings of its service were changed; what is PAUSED waits for them to be changed back.
-                (self.why_hopeless(&request), rejection)
-            } else {
+            let Some(report) = self.site().unsatisfiable(&request) else {
                 self.stand_as_owner(id, &request);
                 continue;
             };
-            let detail = Some(Arc::from(detail));
+            let detail = Some(Arc::from(report.to_string()));
+            let rejection = Rejection::Unsatisfiable(Box::new(report));
             self.leave_queue(id, EndReason::Unsatisfiable, detail, rejection, out);
         }
     }
