@@ -4,7 +4,7 @@
 //! |---|---|
 //! | use | bytes of device memory × time held; a whole device counts its ceiling, slots their share of it if that is more than the bytes |
 //! | forgetting | use halves with every half-life: an hour of today weighs as much as two of yesterday |
-//! | entry charge | a lease counts from its grant as if it had run for [`ENTRY`], so that a burst cannot win before it is measured; taken off when it gives its devices back |
+//! | entry charge | from its grant until it gives its devices back a lease counts [`ENTRY`] more than it has run, so that a burst cannot win before it is measured; the same for all, whatever they say they expect |
 //! | share | use ÷ weight: the service with the smaller one goes first |
 //!
 //! Use is part of the state: every grant and every giving back books what the lease counts, and nothing is ever summed
@@ -21,10 +21,8 @@ use crate::{
     time::{Span, Time},
 };
 
-/// A grant counts at once as if it had lasted this long, or as long as its holder expects, if that is shorter.
+/// A grant counts at once as if it had lasted this long. What its holder expects does not count: nobody checks that.
 pub const ENTRY: Span = Span::from_secs(60);
-/// The least that a grant counts as: an expectation of nothing would be a way around the charge.
-pub const ENTRY_MIN: Span = Span::from_secs(1);
 /// In how long use halves, unless configured.
 pub const HALF_LIFE_DEFAULT: Span = Span::from_secs(24 * 3_600);
 /// Use below this is as good as none, in bits of byte-milliseconds: 2^46 is one GiB held for about a minute.
@@ -202,9 +200,8 @@ impl Usage {
 
 /// What a lease of so many bytes counts at its grant, in byte-milliseconds.
 #[must_use]
-pub fn entry_charge(bytes: u64, expected_duration: Option<Span>) -> u128 {
-    let entry = expected_duration.map_or(ENTRY, |expected| expected.clamp(ENTRY_MIN, ENTRY));
-    u128::from(bytes).saturating_mul(u128::from(entry.as_millis()))
+pub fn entry_charge(bytes: u64) -> u128 {
+    u128::from(bytes).saturating_mul(u128::from(ENTRY.as_millis()))
 }
 
 /// The shares of all services at one moment, by which the order goes.
@@ -228,6 +225,13 @@ impl<'a> Shares<'a> {
         }
         let Some(known) = self.services.get(service) else { return 0 };
         self.of_use(service, known.usage.at(self.now, self.half_life))
+    }
+
+    /// The same of what was used, without entry charges: it only changes with time.
+    pub(crate) fn of_measured(&self, service: &Name) -> u128 {
+        let known = self.services.get(service);
+        let used = known.map_or(0, |known| known.usage.settled(self.now, self.half_life));
+        self.of_use(service, used)
     }
 
     /// So much use as a share of this service.
@@ -295,12 +299,9 @@ mod tests {
     }
 
     #[test]
-    fn the_entry_charge_is_the_shorter_of_a_minute_and_what_is_expected() {
-        let charge = |expected| entry_charge(2, expected) / 1_000;
-        assert_eq!(charge(None), 120);
-        assert_eq!(charge(Some(Span::from_secs(20))), 40);
-        assert_eq!(charge(Some(Span::from_secs(3_600))), 120);
-        assert_eq!(charge(Some(Span::ZERO)), 2);
+    fn the_entry_charge_is_a_minute_of_what_a_lease_counts() {
+        assert_eq!(entry_charge(2), 120_000);
+        assert_eq!(entry_charge(0), 0);
     }
 
     #[test]

@@ -340,8 +340,7 @@ fn services_count_what_their_leases_hold(state: &State) -> Result<(), Violation>
         held.leases = held.leases.saturating_add(1);
         held.devices = held.devices.saturating_add(lease.devices.len() as u64);
         *bytes = bytes.saturating_add(lease.counted_bytes);
-        let expected = lease.request.expected_duration;
-        *entry = entry.saturating_add(entry_charge(lease.counted_bytes, expected));
+        *entry = entry.saturating_add(entry_charge(lease.counted_bytes));
     }
     for (name, service) in state.services() {
         let expected = counted.remove(name).unwrap_or_default();

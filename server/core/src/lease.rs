@@ -192,6 +192,8 @@ pub enum DropCause {
     Lapsed,
     /// Others can be had earlier: their holders may be given notice.
     Better,
+    /// Its service's quota does not leave them to it any more.
+    Quota,
 }
 
 /// Why a closed part is open again.

@@ -5,7 +5,7 @@
 //! | class OWNER | a request for devices that its service owns, on those devices |
 //! | class by age | IMMEDIATE, NORMAL, BACKGROUND by priority, raised by one for every `aging_step` of waiting, to just above IMMEDIATE |
 //! | new | resumed leases go before new ones |
-//! | share | the service that used less of late, by its weight, goes first (`fairness`) |
+//! | share | the service that used less of late, by its weight, goes first (`fairness`); not among those whom age raised to the top, who would wait without end behind ever new services otherwise |
 //! | lease | arrival: numbers are given out in that order |
 //!
 //! All but the share is fixed while a request waits, aging aside: that is its [`Rank`], and within one service the order
@@ -127,12 +127,20 @@ impl Rank {
 
     /// The place among all, while its service has this share.
     pub(crate) const fn at(self, share: u128) -> OrderKey {
+        let share = if self.group.fair() { share } else { 0 };
         OrderKey { group: self.group, share, lease: self.lease }
     }
 
     /// Whether more waiting raises it further.
     pub(crate) fn ages(self) -> bool {
         self.group.class.0 < Class::Aged
+    }
+}
+
+impl Group {
+    /// Whether shares count among those who stand here.
+    pub(crate) const fn fair(self) -> bool {
+        !matches!(self.class.0, Class::Aged)
     }
 }
 
@@ -169,10 +177,10 @@ mod tests {
         use Priority::{Background, Immediate, Normal};
         let order = [
             key(Background, false, 0, 9, 9).rank().as_owner().at(9),
-            // Aging goes up to just above IMMEDIATE, and no further.
-            key(Background, false, 30, 0, 7),
-            key(Immediate, false, 10, 1, 6),
+            // Aging goes up to just above IMMEDIATE, and no further; there arrival alone decides.
             key(Background, false, 500, 2, 5),
+            key(Immediate, false, 10, 1, 6),
+            key(Background, false, 30, 0, 7),
             key(Immediate, true, 0, 9, 8),
             key(Immediate, false, 9, 0, 1),
             key(Normal, false, 10, 8, 2),

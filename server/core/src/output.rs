@@ -316,7 +316,7 @@ pub struct QuotaReached {
     pub quota: Quota,
     /// The bound.
     pub limit: u64,
-    /// In use, with what is kept for requests of the service that stand before it.
+    /// In use, with what is kept for requests of the service that stand before it, and wanted by the first of them.
     pub in_use: u64,
     /// What is wanted on top.
     pub wanted: u64,
@@ -327,8 +327,9 @@ pub struct QuotaReached {
 impl QuotaReached {
     /// The request alone is above the quota: waiting does not help.
     #[must_use]
-    pub const fn never(&self) -> bool {
-        self.wanted > self.limit
+    pub fn never(&self) -> bool {
+        // A place in the queue is needed only where nothing fits at once.
+        self.wanted > self.limit && self.quota != Quota::Waiting
     }
 }
 

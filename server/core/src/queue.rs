@@ -208,7 +208,7 @@ impl Places<'_> {
     pub(crate) fn before(&self, key: OrderKey) -> usize {
         let of_group = |share: u128, group: Group, leases: &BTreeSet<LeaseId>| match (
             group.cmp(&key.group),
-            share.cmp(&key.share),
+            if group.fair() { share.cmp(&key.share) } else { Ordering::Equal },
         ) {
             (Ordering::Less, _) | (Ordering::Equal, Ordering::Less) => leases.len(),
             (Ordering::Equal, Ordering::Equal) => counted_before(leases, key.lease),
@@ -394,6 +394,11 @@ impl Queue {
     pub(crate) fn next_of_shape(&self, service: &Name, shape: usize, after: Rank) -> Option<Rank> {
         let ranks = self.services.get(service)?.by_shape.get(&shape)?;
         ranks.range((Bound::Excluded(after), Bound::Unbounded)).next().copied()
+    }
+
+    /// The first present waiter of a service.
+    pub(crate) fn first_of_service(&self, service: &Name) -> Option<Rank> {
+        self.services.get(service)?.by_lane.values().filter_map(BTreeSet::first).min().copied()
     }
 
     /// The first of each shape of a service, in its order.

@@ -69,6 +69,7 @@ impl Scheduler {
         } else {
             self.enqueue(rank, caller, ticket, &request, out);
         }
+        self.quota_moved(&request.holder.service);
     }
 
     /// Why a request that may not wait is not placed.

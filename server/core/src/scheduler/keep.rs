@@ -21,6 +21,9 @@ use crate::{
     time::{Span, Time},
 };
 
+/// The most requests that look for devices to keep in vain in one pass, for each look goes over all devices. Whoever is
+/// behind that many keeps none, unless it does already.
+pub(super) const CHOICES_MAX: usize = 64;
 /// A look at all devices for a better set to keep takes some 3 µs each. The next one comes no sooner than so many are
 /// looked at per millisecond: a fiftieth of the time, a second for 6,212 devices.
 const LOOKED_AT_PER_MILLI: usize = 6;
@@ -55,11 +58,24 @@ impl Scheduler {
             let request = self.state.lease(key.lease).map(|lease| &lease.request);
             request.is_some_and(|request| self.held_back(request, key.rank()).is_none())
         };
-        let before = queue.firsts_of(lane, self.shares()).any(|it| it < key && in_its_turn(it));
+        let mut looked_at = 0usize;
+        let before = queue.firsts_of(lane, self.shares()).any(|it| {
+            if it >= key || !in_its_turn(it) {
+                return false;
+            }
+            looked_at = looked_at.saturating_add(1);
+            looked_at > CHOICES_MAX || self.has_its_lane(it, lane)
+        });
         !before
             && in_its_turn(key)
             && !queue.awaits_before(key, &lease.request.holder.service)
             && self.keeper(key, &lease.request.holder.service, lane).is_none()
+    }
+
+    /// Whether the first of its service keeps devices in a lane, or would.
+    fn has_its_lane(&self, key: OrderKey, lane: &Lane) -> bool {
+        let keeps = self.state.keeps().get(lane).is_some_and(|keep| keep.lease == key.lease);
+        keeps || self.is_barred(key.lease) || self.choose(key, lane).is_some()
     }
 
     /// For whom devices stay kept in a lane although another is the first there now: their shares crossed, but not by
@@ -76,23 +92,35 @@ impl Scheduler {
         (stays && self.held_back(request, rank).is_none()).then(|| self.key_at(rank))?
     }
 
-    /// The first of a lane that does not fit keeps the set it has, or chooses one.
-    pub(super) fn keep_for(&mut self, key: OrderKey, lane: &Lane, out: &mut Output) {
+    /// The first of a lane that does not fit keeps the set it has, or chooses one. Answers whether the lane is its own: not
+    /// where there is nothing for it to keep, unless because what it kept has just lapsed.
+    pub(super) fn keep_for(&mut self, key: OrderKey, lane: &Lane, out: &mut Output) -> bool {
         let kept = self.state.keeps().get(lane).map(|keep| keep.lease);
         if kept == Some(key.lease) {
-            return self.keep_better(key, lane, out);
+            self.keep_better(key, lane, out);
+            return true;
+        }
+        let choice = self.choose(key, lane);
+        if choice.is_none() && !self.is_barred(key.lease) {
+            return false;
         }
         if let Some(other) = kept {
             self.drop_keep(other, DropCause::NotFirst, Time::ZERO, out);
         }
-        let Some(choice) = self.choose(key, lane) else { return };
+        let Some(choice) = choice else { return true };
         if self.state.keep_of(key.lease).is_some() {
             if !self.is_better_than_elsewhere(key.lease, lane, &choice) {
-                return;
+                return true;
             }
             self.drop_keep(key.lease, DropCause::Better, Time::ZERO, out);
         }
         self.keep(key.lease, lane, choice, out);
+        true
+    }
+
+    /// What it kept lapsed, and is not to be kept for it for a while.
+    fn is_barred(&self, lease: LeaseId) -> bool {
+        self.state.lease(lease).is_some_and(|lease| lease.keep_barred_until > self.now())
     }
 
     /// An owner keeps what it owns, or else what it may have by its priority; never both. It goes from one to the other
@@ -309,33 +337,43 @@ impl Scheduler {
         if blocked.is_empty() { keep.devices.clone() } else { blocked }
     }
 
-    /// Keeps stand only while leases alone are in the way; those of an owner, while it owns the devices.
+    /// Keeps stand only while leases alone are in the way; those of an owner, while it owns the devices; those of a service
+    /// with a quota, while that leaves the devices to it.
     pub(super) fn drop_blocked_keeps(&mut self, out: &mut Output) {
-        let blocked = |lane: &Lane, keep: &Keep| {
-            let Some(lease) = self.state.lease(keep.lease) else { return true };
-            let own = self.own_use(keep.lease);
-            let site = self.site_for(&own);
-            let waiter = self.soft.queue.waiter(keep.lease);
-            let stands = waiter.is_some_and(|waiter| waiter.owner_lane() == Some(lane));
-            let stands = stands || !lane.is_owner();
-            let near = Near::of(&self.state, &lease.request);
-            let stays = |id: DeviceId| {
-                let service = &lease.request.holder.service;
-                let mine = !lane.is_owner() || site.owner(id) == Some(service);
-                let device = site.inventory.device(id);
-                let mine = mine && device.is_some_and(|device| near.allows(id, device));
-                mine && (site.awaits_first_sample(id)
-                    || keeping::only_leases_in_the_way(&site, &lease.request, id))
-            };
-            !stands || !keep.devices.iter().all(|id| stays(*id))
-        };
-        let dropped: Vec<LeaseId> = (self.state.keeps().iter())
-            .filter(|(lane, keep)| blocked(lane, keep))
-            .map(|(_, keep)| keep.lease)
+        let keeps = self.state.keeps().iter();
+        let dropped: Vec<(LeaseId, DropCause)> = keeps
+            .filter_map(|(lane, keep)| Some((keep.lease, self.blocked(lane, keep)?)))
             .collect();
-        for lease in dropped {
-            self.drop_keep(lease, DropCause::Blocked, Time::ZERO, out);
+        for (lease, cause) in dropped {
+            self.drop_keep(lease, cause, Time::ZERO, out);
         }
+    }
+
+    /// Why devices are no longer to be kept; `None`: they are.
+    fn blocked(&self, lane: &Lane, keep: &Keep) -> Option<DropCause> {
+        let blocked = Some(DropCause::Blocked);
+        let Some(lease) = self.state.lease(keep.lease) else { return blocked };
+        let own = self.own_use(keep.lease);
+        let site = self.site_for(&own);
+        let waiter = self.soft.queue.waiter(keep.lease);
+        let stands = waiter.is_some_and(|waiter| waiter.owner_lane() == Some(lane));
+        let near = Near::of(&self.state, &lease.request);
+        let stays = |id: DeviceId| {
+            let service = &lease.request.holder.service;
+            let mine = !lane.is_owner() || site.owner(id) == Some(service);
+            let device = site.inventory.device(id);
+            let mine = mine && device.is_some_and(|device| near.allows(id, device));
+            mine && (site.awaits_first_sample(id)
+                || keeping::only_leases_in_the_way(&site, &lease.request, id))
+        };
+        if (!stands && lane.is_owner()) || !keep.devices.iter().all(|id| stays(*id)) {
+            return blocked;
+        }
+        let rank = waiter.map(|it| if lane.is_owner() { it.rank.as_owner() } else { it.rank })?;
+        let limits = self.limits(&lease.request, rank)?;
+        let mut kept = keep.devices.iter().filter_map(|id| site.inventory.device(*id));
+        let allowed = kept.all(|device| limits.allow(device, lease.request.ask.share));
+        (!allowed).then_some(DropCause::Quota)
     }
 
     /// A keep may lapse, for as long as it may have stood; not while notices for it stand, or what is closed there is

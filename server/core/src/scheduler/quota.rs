@@ -7,13 +7,15 @@
 //! | the same, and it may wait | it waits, at most `waiting_max` of them, and is held back until the service's use falls |
 //!
 //! Use is what the state says at each decision, never a figure of before. Whoever is held back keeps no devices and
-//! preempts nobody, and nobody of its service goes before it; quota goes with devices that are kept, so that the first in
-//! line does not lose it to who comes behind. PAUSED leases use none and need it again to resume; RECLAIMING ones use none.
+//! preempts nobody, and nobody of its service goes before it; quota goes with devices that are kept, and with the first
+//! request of the service even if it finds none to keep, so that it does not lose it to who comes behind. PAUSED leases use none and need it again to resume; RECLAIMING ones use none.
 //! A quota below what is used stops new grants and takes nothing back.
 
-use super::Scheduler;
+use std::collections::VecDeque;
+
+use super::{Scheduler, sizes::Sizes};
 use crate::{
-    id::Name,
+    id::{LeaseId, Name},
     inventory::Device,
     lease::DropCause,
     order::Rank,
@@ -46,6 +48,17 @@ struct Used {
     memory_bytes: u64,
 }
 
+impl Used {
+    /// With one lease more.
+    const fn and(self, devices: u64, memory_bytes: u64) -> Self {
+        Self {
+            leases: self.leases.saturating_add(1),
+            devices: self.devices.saturating_add(devices),
+            memory_bytes: self.memory_bytes.saturating_add(memory_bytes),
+        }
+    }
+}
+
 impl ServicePolicy {
     const fn bounds_use(&self) -> bool {
         self.leases_max.is_some() || self.devices_max.is_some() || self.memory_max_bytes.is_some()
@@ -56,6 +69,12 @@ impl ServicePolicy {
             || self.lease_memory_min_bytes.is_some()
             || self.lease_memory_max_bytes.is_some()
     }
+
+    /// What a lease may count of each device, in bytes: at least, at most.
+    fn bounds_per_lease(&self) -> (u64, u64) {
+        let (min, max) = (self.lease_memory_min_bytes, self.lease_memory_max_bytes);
+        (min.unwrap_or(0), max.unwrap_or(u64::MAX))
+    }
 }
 
 impl Scheduler {
@@ -63,19 +82,17 @@ impl Scheduler {
     pub(super) fn allowed_at_all(&self, request: &Request) -> Result<(), Rejection> {
         let service = &request.holder.service;
         let policy = self.policy.service(service);
-        if let Share::Part { memory_bytes: Some(bytes), .. } = request.ask.share {
-            let min = policy.lease_memory_min_bytes.unwrap_or(0);
-            let max = policy.lease_memory_max_bytes.unwrap_or(u64::MAX);
-            if !(min..=max).contains(&bytes) {
-                return Err(out_of_bounds("ask.memory_bytes", bytes.to_string(), policy, service));
-            }
+        if !policy.bounds_use() && !policy.bounds_memory() {
+            return Ok(());
         }
-        let limits = Limits {
-            min: policy.lease_memory_min_bytes.unwrap_or(0),
-            max: policy.lease_memory_max_bytes.unwrap_or(u64::MAX),
-        };
+        let (min, max) = policy.bounds_per_lease();
+        if let Share::Part { memory_bytes: Some(bytes), .. } = request.ask.share
+            && !(min..=max).contains(&bytes)
+        {
+            return Err(out_of_bounds("ask.memory_bytes", bytes.to_string(), policy, service));
+        }
         let known = self.state.inventory().devices().len() > 0;
-        if policy.bounds_memory() && known && self.least_counted(request, Some(limits)).is_none() {
+        if policy.bounds_memory() && known && self.sizes(request).within((min, max)).is_empty() {
             let (field, value) = match request.ask.share {
                 Share::Exclusive => ("ask.exclusive", "true, a whole device".to_owned()),
                 Share::Part { .. } => ("ask.slots", request.ask.share.slots().to_string()),
@@ -86,6 +103,33 @@ impl Scheduler {
             Some(reached) => Err(Rejection::QuotaReached(Box::new(reached))),
             None => Ok(()),
         }
+    }
+
+    /// A waiter that its service's settings, as they are now, never let be granted. It waits on only if it is PAUSED, for
+    /// they may be changed back, and holds nobody back meanwhile.
+    pub(super) fn is_hopeless(&self, request: &Request) -> bool {
+        self.allowed_at_all(request).is_err()
+    }
+
+    /// The same in words.
+    pub(super) fn why_hopeless(&self, request: &Request) -> String {
+        let service = &request.holder.service;
+        let reached = self.over_quota(request, Used::default());
+        reached.map_or_else(
+            || format!("the bounds of service {service} on what a lease takes do not allow it"),
+            |reached| reached.to_string(),
+        )
+    }
+
+    /// Waiters that the settings may have been changed for since they were written.
+    pub(super) fn bounded_waiters(&self) -> VecDeque<LeaseId> {
+        let bounded = |waiter: &LeaseId| {
+            self.state.lease(*waiter).is_some_and(|lease| {
+                let policy = self.policy.service(&lease.request.holder.service);
+                policy.bounds_use() || policy.bounds_memory()
+            })
+        };
+        self.soft.queue.all().filter(bounded).collect()
     }
 
     /// As many requests of a service wait as may.
@@ -126,9 +170,11 @@ impl Scheduler {
             return own;
         }
         let before = self.soft.queue.firsts_of_service(service).into_iter();
-        let before = before
-            .take_while(|other| *other < rank)
-            .find_map(|other| self.quota_reached(&self.state.lease(other.lease)?.request, other));
+        let before = before.take_while(|other| *other < rank).find_map(|other| {
+            let request = &self.state.lease(other.lease)?.request;
+            let reached = self.quota_reached(request, other);
+            reached.filter(|_| !self.is_hopeless(request))
+        });
         before.map(|reached| QuotaReached { others_first: true, ..reached })
     }
 
@@ -161,14 +207,20 @@ impl Scheduler {
         if !policy.bounds_memory() {
             return None;
         }
-        let rest = policy.memory_max_bytes.map_or(u64::MAX, |max| {
-            let left = max.saturating_sub(self.used_before(service, rank).memory_bytes);
-            left.checked_div(u64::from(request.ask.devices)).unwrap_or(left)
+        let (min, max) = policy.bounds_per_lease();
+        let share = request.ask.share;
+        if let Share::Part { slots: None, memory_bytes: Some(bytes) } = share {
+            // It counts the same of every device, so that its quota is reached for all of them or for none.
+            return (!(min..=max).contains(&bytes)).then_some(Limits { min, max });
+        }
+        let all = self.sizes(request);
+        let sizes = all.within((min, max));
+        let bound = policy.memory_max_bytes.map_or(Some(max), |quota| {
+            let left = quota.saturating_sub(self.used_before(service, rank).memory_bytes);
+            sizes.bound(u64::from(request.ask.devices), left)
         });
-        Some(Limits {
-            min: policy.lease_memory_min_bytes.unwrap_or(0),
-            max: policy.lease_memory_max_bytes.unwrap_or(u64::MAX).min(rest),
-        })
+        let Some(bound) = bound else { return Some(Limits { min: u64::MAX, max: 0 }) };
+        (!all.all_within((min, bound))).then_some(Limits { min, max: bound })
     }
 
     /// Nothing stays kept for those of a service who stand at this place or behind it. Answers whether anything was.
@@ -181,7 +233,7 @@ impl Scheduler {
         let keeps = self.keeps_of(service);
         let behind: Vec<_> = keeps.filter(|(other, _)| *other >= rank).map(|(it, _)| it).collect();
         for other in &behind {
-            self.drop_keep(other.lease, DropCause::Blocked, Time::ZERO, out);
+            self.drop_keep(other.lease, DropCause::Quota, Time::ZERO, out);
         }
         !behind.is_empty()
     }
@@ -200,7 +252,8 @@ impl Scheduler {
         none.then(|| request.preferring(preferred.clone()))
     }
 
-    /// What a service uses, and what is kept for those of it who stand before a place.
+    /// What a service uses, and what is reserved for those of it who stand before a place: for whom devices are kept, and
+    /// for the first of all, who may find none now.
     fn used_before(&self, service: &Name, rank: Rank) -> Used {
         let known = self.state.services().get(service);
         let mut used = known.map_or_else(Used::default, |it| Used {
@@ -214,11 +267,36 @@ impl Scheduler {
             let kept = keep.devices.iter().filter_map(|id| self.state.inventory().device(*id));
             let kept = kept.zip(share.into_iter().cycle());
             let bytes = kept.map(|(device, share)| device.facts.counted_bytes(share));
-            used.leases = used.leases.saturating_add(1);
-            used.devices = used.devices.saturating_add(keep.devices.len() as u64);
-            used.memory_bytes = bytes.fold(used.memory_bytes, u64::saturating_add);
+            used = used.and(keep.devices.len() as u64, bytes.fold(0, u64::saturating_add));
         }
-        used
+        let first = self.first_hopeful(service).filter(before);
+        let Some(first) = first.filter(|first| self.state.keep_of(first.lease).is_none()) else {
+            return used;
+        };
+        let Some(lease) = self.state.lease(first.lease) else { return used };
+        let needed = self.needed(&lease.request).unwrap_or(0);
+        let reserved = used.and(u64::from(lease.request.ask.devices), needed);
+        // If the quota holds it back, it holds back all behind it anyway.
+        if self.over_quota(&lease.request, used).is_none() { reserved } else { used }
+    }
+
+    /// The first waiter of a service whom its settings do not rule out.
+    fn first_hopeful(&self, service: &Name) -> Option<Rank> {
+        let hopeful = |rank: &Rank| {
+            self.state.lease(rank.lease).is_some_and(|lease| !self.is_hopeless(&lease.request))
+        };
+        let first = self.soft.queue.first_of_service(service)?;
+        if hopeful(&first) {
+            return Some(first);
+        }
+        self.soft.queue.firsts_of_service(service).into_iter().find(hopeful)
+    }
+
+    /// A grant or a new waiter of a service may leave less of its quota than others of it keep devices by.
+    pub(super) fn quota_moved(&mut self, service: &Name) {
+        let keeps =
+            self.policy.service(service).bounds_use() && self.keeps_of(service).next().is_some();
+        self.soft.dirty |= keeps;
     }
 
     /// What is kept for waiters of a service, with the place as which each keeps it.
@@ -234,8 +312,7 @@ impl Scheduler {
         let service = &request.holder.service;
         let policy = self.policy.service(service);
         let devices = u64::from(request.ask.devices);
-        let memory = policy.memory_max_bytes.and_then(|_| self.least_counted(request, None));
-        let memory = memory.unwrap_or(0).saturating_mul(devices);
+        let memory = policy.memory_max_bytes.and_then(|_| self.needed(request)).unwrap_or(0);
         [
             (Quota::Leases, policy.leases_max, used.leases, 1),
             (Quota::Devices, policy.devices_max, used.devices, devices),
@@ -251,19 +328,22 @@ impl Scheduler {
         .next()
     }
 
-    /// The least that a request could count of a device that would do for it, in bytes; `None`: none would.
-    fn least_counted(&self, request: &Request, limits: Option<Limits>) -> Option<u64> {
-        let share = request.ask.share;
-        if let (Share::Part { slots: None, memory_bytes }, None) = (share, limits) {
-            return memory_bytes;
+    /// What a request takes of its service's quota of memory at the least, in bytes; `None`: there are no such devices.
+    fn needed(&self, request: &Request) -> Option<u64> {
+        let devices = u64::from(request.ask.devices);
+        if let Share::Part { slots: None, memory_bytes } = request.ask.share {
+            return Some(memory_bytes?.saturating_mul(devices));
         }
+        let bounds = self.policy.service(&request.holder.service).bounds_per_lease();
+        self.sizes(request).within(bounds).needed(devices)
+    }
+
+    /// What a request would count of each device that would do for it.
+    fn sizes(&self, request: &Request) -> Sizes {
         let site: Site<'_> = self.site();
-        let would_do = |device: &&Device| {
-            limits.is_none_or(|limits| limits.allow(device, share))
-                && site.exclusion(device, request).is_none()
-        };
         let devices = self.state.inventory().devices().map(|(_, device)| device);
-        devices.filter(would_do).map(|device| device.facts.counted_bytes(share)).min()
+        let would_do = devices.filter(|device| site.exclusion(device, request).is_none());
+        would_do.map(|device| device.facts.counted_bytes(request.ask.share)).collect()
     }
 }
 

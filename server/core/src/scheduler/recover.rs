@@ -34,6 +34,7 @@ impl Scheduler {
         scheduler.rearm_keeps();
         scheduler.rearm_lost();
         scheduler.rearm_drained();
+        scheduler.soft.rest.impossible = scheduler.bounded_waiters();
         scheduler
     }
 

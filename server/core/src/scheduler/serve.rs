@@ -3,14 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use super::{Scheduler, reply};
+use super::{Scheduler, keep::CHOICES_MAX, reply};
 use crate::{
     affinity::Near,
     fairness::{Shares, entry_charge},
     id::{DeviceId, LeaseId, Name, NodeId},
     inventory::Device,
     keeping,
-    lease::{Basis, Why},
+    lease::{Basis, DropCause, Why},
     notice::Cause,
     order::{Class, Lane, OrderKey, Rank},
     output::{Answer, Output},
@@ -18,6 +18,7 @@ use crate::{
     queue::{Head, Presence},
     request::Request,
     state::Keep,
+    time::Time,
 };
 
 /// How far going through the order came.
@@ -39,6 +40,8 @@ struct Pass {
     failed: BTreeSet<usize>,
     /// Waiters that were tried in vain.
     tried: BTreeSet<LeaseId>,
+    /// How many of them looked for devices to keep in vain.
+    nothing_to_keep: usize,
 }
 
 /// What became of one that was tried.
@@ -154,6 +157,11 @@ impl Scheduler {
         let Some(request) = self.state.lease(key.lease).map(|lease| lease.request.clone()) else {
             return Tried::Stays;
         };
+        if self.is_hopeless(&request) {
+            let kept = self.state.keep_of(key.lease).is_some();
+            self.drop_keep(key.lease, DropCause::Quota, Time::ZERO, out);
+            return if kept { Tried::Again } else { Tried::Stays };
+        }
         if self.quota_reached(&request, key.rank()).is_some() {
             let dropped = self.drop_keeps_behind(&head.service, key.rank(), out);
             return if dropped { Tried::Again } else { Tried::HeldBack };
@@ -184,11 +192,7 @@ impl Scheduler {
         if alike && !alone {
             pass.failed.insert(head.shape);
         }
-        if !pass.firsts.iter().any(|(_, other)| *other == lane) {
-            let first = self.keeper(key, &head.service, &lane).unwrap_or(key);
-            self.keep_for(first, &lane, out);
-            pass.firsts.push((first, lane));
-        }
+        self.stand_first(key, &lane, pass, out);
         if alone { Tried::Alone } else { Tried::Stays }
     }
 
@@ -215,6 +219,24 @@ impl Scheduler {
             || self.still_uses(id)
             || self.state.host_of(lease).is_some()
             || devices.into_iter().any(|device| device.closed.contains_key(&id))
+    }
+
+    /// Keeps devices for the first of its lane that finds any.
+    fn stand_first(&mut self, key: OrderKey, lane: &Lane, pass: &mut Pass, out: &mut Output) {
+        if pass.firsts.iter().any(|(_, other)| other == lane) {
+            return;
+        }
+        let Some(waiter) = self.soft.queue.waiter(key.lease) else { return };
+        let first = self.keeper(key, &waiter.service, lane).unwrap_or(key);
+        let keeps = self.state.keeps().get(lane).is_some_and(|keep| keep.lease == first.lease);
+        if !keeps && pass.nothing_to_keep >= CHOICES_MAX {
+            return;
+        }
+        if self.keep_for(first, lane, out) {
+            pass.firsts.push((first, lane.clone()));
+        } else {
+            pass.nothing_to_keep = pass.nothing_to_keep.saturating_add(1);
+        }
     }
 
     /// Grants a waiter if it fits.
@@ -376,19 +398,17 @@ impl Scheduler {
         !kept.any(|lease| self.stays_before(lease, key, service))
     }
 
-    /// Whether a request, at the place as which it keeps devices, goes before a grant at this place of a service. What was
-    /// freed for it by notices is pledged to it, and does not go to whoever is a little ahead by then.
+    /// Whether a request, at the place as which it keeps devices, goes before a grant at this place of a service.
     pub(super) fn keeps_before(&self, lease: LeaseId, key: OrderKey, service: &Name) -> bool {
-        let noticed = self.soft.noticed_for.contains_key(&Cause::Preemption(lease));
-        let pledged = noticed || self.soft.served_by_notice.contains(&lease);
-        self.stands_before(lease, key, service, pledged)
+        self.stands_before(lease, key, service, false)
     }
 
     /// Whether it stays before this place of a service for what is kept.
     ///
     /// Shares change all the time, and a keep that went to and fro with them would serve nobody. So among equals of
     /// several services a keep goes over only to who is ahead by more than one more of its devices would make up for: the
-    /// entry charge of one of them. Who can be granted what is free needs no such lead.
+    /// entry charge of one of them; and what counts is what was used, for entry charges come and go with every lease. Who
+    /// can be granted what is free needs no such lead.
     pub(super) fn stays_before(&self, lease: LeaseId, key: OrderKey, service: &Name) -> bool {
         self.stands_before(lease, key, service, true)
     }
@@ -405,10 +425,18 @@ impl Scheduler {
         if waiter.service == *service {
             return rank < key.rank();
         }
+        // What others give back for it by notice is pledged to it, whatever the shares: they go for nobody else.
+        let noticed = self.soft.noticed_for.contains_key(&Cause::Preemption(lease));
+        if noticed || self.soft.served_by_notice.contains(&lease) {
+            return rank.group <= key.group;
+        }
         let shares = self.shares();
-        let charge = if firmly { self.entry_charge_of_one(lease, keep) } else { 0 };
-        let lead = shares.of_use(&waiter.service, charge);
-        rank.at(shares.of(&waiter.service).saturating_sub(lead)) < key
+        if !firmly {
+            return rank.at(shares.of(&waiter.service)) < key;
+        }
+        let lead = shares.of_use(&waiter.service, self.entry_charge_of_one(lease, keep));
+        let used = shares.of_measured(&waiter.service).saturating_sub(lead);
+        rank.at(used) < key.rank().at(shares.of_measured(service))
     }
 
     fn entry_charge_of_one(&self, lease: LeaseId, keep: &Keep) -> u128 {
@@ -416,7 +444,7 @@ impl Scheduler {
         let first = keep.devices.first().and_then(|id| self.state.inventory().device(*id));
         request.zip(first).map_or(0, |(request, device)| {
             let bytes = device.facts.counted_bytes(request.ask.share);
-            entry_charge(bytes, request.expected_duration)
+            entry_charge(bytes)
         })
     }
 

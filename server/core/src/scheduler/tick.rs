@@ -99,7 +99,7 @@ impl Scheduler {
         }
     }
 
-    /// Requests that nothing known can satisfy any more leave the queue (P13).
+    /// Requests that nothing known can satisfy any more, or no setting of their service allows, leave the queue (P13).
     pub(super) fn end_impossible(&mut self, out: &mut Output) {
         self.soft.rest.impossible.clear();
         let waiters = self.soft.queue.all().collect();
@@ -118,12 +118,17 @@ impl Scheduler {
                 continue;
             };
             let request = lease.request.clone();
-            let Some(report) = self.site().unsatisfiable(&request) else {
+            let queued = lease.state == LeaseState::Queued;
+            let (detail, rejection) = if let Some(report) = self.site().unsatisfiable(&request) {
+                (report.to_string(), Rejection::Unsatisfiable(Box::new(report)))
+            } else if queued && let Err(rejection) = self.allowed_at_all(&request) {
+                // The settings of its service were changed; what is PAUSED waits for them to be changed back.
+                (self.why_hopeless(&request), rejection)
+            } else {
                 self.stand_as_owner(id, &request);
                 continue;
             };
-            let detail = Some(Arc::from(report.to_string()));
-            let rejection = Rejection::Unsatisfiable(Box::new(report));
+            let detail = Some(Arc::from(detail));
             self.leave_queue(id, EndReason::Unsatisfiable, detail, rejection, out);
         }
     }

@@ -31,7 +31,6 @@ impl State {
     pub(super) fn book_use(&mut self, at: At, id: LeaseId) -> Fit {
         let lease = self.lease_mut(id)?;
         let (devices, share) = (lease.devices.clone(), lease.request.ask.share);
-        let expected = lease.request.expected_duration;
         let mut bytes = 0u64;
         for device in &devices {
             bytes = bytes.saturating_add(self.device(*device)?.facts.counted_bytes(share));
@@ -39,7 +38,7 @@ impl State {
         self.lease_mut(id)?.counted_bytes = bytes;
         let moment = (at.time, self.half_life());
         if let Some(service) = self.service_of(id) {
-            service.usage.take(moment, bytes, entry_charge(bytes, expected));
+            service.usage.take(moment, bytes, entry_charge(bytes));
             service.held.leases = service.held.leases.saturating_add(1);
             service.held.devices = service.held.devices.saturating_add(devices.len() as u64);
         }
@@ -50,7 +49,7 @@ impl State {
     pub(super) fn settle_use(&mut self, at: At, id: LeaseId) -> Fit {
         let lease = self.lease_mut(id)?;
         let (bytes, devices) = (std::mem::take(&mut lease.counted_bytes), lease.devices.len());
-        let entry = entry_charge(bytes, lease.request.expected_duration);
+        let entry = entry_charge(bytes);
         let moment = (at.time, self.half_life());
         if let Some(service) = self.service_of(id) {
             service.usage.give_back(moment, bytes, entry);

@@ -16,16 +16,27 @@ pub(crate) const BOUNDED: &str = "s2";
 /// … of so many leases that hold devices.
 pub(crate) const LEASES_MAX: u64 = 2;
 
-/// A request's service may not be granted another lease: it holds, and others of it keep, as many as it may.
+/// A request's service may not be granted another lease: it holds, others of it keep, and one before it wants, as many as
+/// it may.
 pub(crate) fn at_its_quota(scheduler: &Scheduler, view: &LeaseView) -> bool {
-    let counts = |lease: &Lease| {
-        let kept = lease.state.waits() && scheduler.state().keep_of(lease.id).is_some();
-        lease.request.holder.service.as_str() == BOUNDED
-            && lease.id != view.id
-            && (lease.state.holds() || kept)
+    if view.request.holder.service.as_str() != BOUNDED {
+        return false;
+    }
+    let keeps = |id: LeaseId| scheduler.state().keep_of(id).is_some();
+    let others =
+        |lease: &Lease| lease.request.holder.service.as_str() == BOUNDED && lease.id != view.id;
+    let counts = |lease: &&Lease| {
+        others(lease) && (lease.state.holds() || (lease.state.waits() && keeps(lease.id)))
     };
-    let counted = scheduler.state().leases().values().filter(|lease| counts(lease)).count() as u64;
-    view.request.holder.service.as_str() == BOUNDED && counted >= LEASES_MAX
+    let counted = scheduler.state().leases().values().filter(counts).count() as u64;
+    let waiting =
+        scheduler.leases(LeaseId(0), usize::MAX, |lease| lease.state.waits() && others(lease));
+    let wants = |other: &LeaseView| {
+        scheduler.is_present(other.id)
+            && !keeps(other.id)
+            && other.queue_position <= view.queue_position
+    };
+    counted + u64::from(waiting.leases.iter().any(wants)) >= LEASES_MAX
 }
 
 /// No service holds more leases than it may.

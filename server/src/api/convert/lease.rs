@@ -266,6 +266,7 @@ pub(super) const fn drop_cause(cause: DropCause) -> &'static str {
         DropCause::Blocked => "something other than leases is in the way",
         DropCause::Lapsed => "they were kept for as long as they may be",
         DropCause::Better => "others can be had earlier",
+        DropCause::Quota => "its service's quota does not leave them to it any more",
     }
 }
 
