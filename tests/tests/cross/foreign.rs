@@ -176,6 +176,30 @@ async fn grpcurl_finds_its_way_by_reflection_and_lives_a_leases_life() -> anyhow
 }
 
 #[tokio::test]
+async fn grpcurl_plans_and_looks_at_the_queue() -> anyhow::Result<()> {
+    let coordinator = Coordinator::simulate("2x24GiB").await?;
+    let Some(grpcurl) = Grpcurl::at(&coordinator) else {
+        skipped("grpcurl", NO_GRPCURL);
+        return Ok(());
+    };
+    let step = json!({ "name": "segment", "outputMemoryType": "torch", "ask": { "memoryBytes": GIB.to_string() } });
+    let pipeline = |name: &str| json!({ "name": name, "steps": [step] });
+    let request = json!({ "pipelines": [pipeline("a"), pipeline("b")] });
+    let plan = grpcurl.call("gpulease.v1.LeaseService/Plan", request).await?;
+    assert_eq!(plan["complete"], true, "{plan}");
+    assert_ne!(
+        plan["assignments"][0]["devices"][0]["uuid"],
+        plan["assignments"][1]["devices"][0]["uuid"]
+    );
+    let queue = grpcurl.call("gpulease.v1.LeaseService/Queue", json!({})).await?;
+    assert_eq!(queue["waiting"], "0", "{queue}");
+    let empty = grpcurl.call("gpulease.v1.LeaseService/Plan", json!({})).await;
+    let told = empty.expect_err("no pipelines").to_string();
+    assert!(told.contains("InvalidArgument") && told.contains("pipelines"), "{told}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn rust_python_and_grpcurl_renew_and_release_each_others_leases() -> anyhow::Result<()> {
     let coordinator = Coordinator::simulate("2x24GiB").await?;
     let Some(grpcurl) = Grpcurl::at(&coordinator) else {

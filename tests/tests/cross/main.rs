@@ -12,6 +12,7 @@ mod cli_pause;
 mod cli_processes;
 mod crash;
 mod crowd;
+mod deciding;
 mod disk;
 mod fake_nvml;
 mod foreign;
