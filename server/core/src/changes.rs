@@ -9,6 +9,7 @@ use crate::id::NodeId;
 pub(crate) struct Changes {
     all: u64,
     nodes: Vec<u64>,
+    facts: u64,
 }
 
 impl Changes {
@@ -22,6 +23,16 @@ impl Changes {
             *count = count.wrapping_add(1);
         }
         self.all = self.all.wrapping_add(1);
+    }
+
+    /// A device or a node is new, elsewhere, or something else than it was.
+    pub(crate) const fn touch_facts(&mut self) {
+        self.facts = self.facts.wrapping_add(1);
+    }
+
+    /// How often that was so.
+    pub(crate) const fn facts(&self) -> u64 {
+        self.facts
     }
 
     /// All changes of all nodes.

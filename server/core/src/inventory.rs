@@ -369,6 +369,16 @@ impl Inventory {
         self.changes.all()
     }
 
+    /// How often a device or a node was new, elsewhere, or something else than before.
+    pub(crate) const fn changes_of_facts(&self) -> u64 {
+        self.changes.facts()
+    }
+
+    /// A device or a node is something else than it was.
+    pub(crate) const fn facts_changed(&mut self) {
+        self.changes.touch_facts();
+    }
+
     /// How often a node or one of its devices did.
     pub(crate) fn changes_of(&self, node: NodeId) -> u64 {
         self.changes.of(node)
@@ -418,6 +428,7 @@ impl Inventory {
     /// Adds a node under [`Self::next_node`].
     pub fn add_node(&mut self, facts: Arc<NodeFacts>, now: Time) {
         self.changes.touch(self.next_node());
+        self.changes.touch_facts();
         self.node_names.insert(facts.name.clone(), self.next_node());
         self.nodes.push(Node {
             facts,
@@ -436,6 +447,7 @@ impl Inventory {
         let free = !self.node_names.contains_key(&facts.name);
         let Some(node) = self.nodes.get_mut(id.0 as usize).filter(|_| free) else { return false };
         self.changes.touch(id);
+        self.changes.touch_facts();
         self.node_names.remove(&node.facts.name);
         self.node_names.insert(facts.name.clone(), id);
         node.facts = facts;
@@ -451,6 +463,7 @@ impl Inventory {
         let from = std::mem::replace(&mut device.node, to);
         self.changes.touch(from);
         self.changes.touch(to);
+        self.changes.touch_facts();
         if let Some(node) = self.nodes.get_mut(from.0 as usize) {
             node.devices.retain(|other| *other != id);
         }
@@ -468,6 +481,7 @@ impl Inventory {
         let Some(home) = self.nodes.get_mut(node.0 as usize) else { return false };
         home.devices.push(id);
         self.changes.touch(node);
+        self.changes.touch_facts();
         self.device_uuids.insert(facts.uuid.clone(), id);
         self.devices.push(Device::new(facts, node));
         true

@@ -37,6 +37,7 @@ mod preemption;
 mod queue;
 pub mod request;
 pub mod scheduler;
+mod sizes;
 mod soft;
 pub mod state;
 pub mod time;

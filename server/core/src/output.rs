@@ -173,6 +173,8 @@ pub enum Rejection {
     WaitOver {
         /// How long it waited.
         waited: Span,
+        /// The quota that held it back then.
+        held_back: Option<Box<QuotaReached>>,
     },
     /// No known node could satisfy it even when empty (P13).
     Unsatisfiable(Box<Unsatisfiable>),

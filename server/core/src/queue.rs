@@ -144,6 +144,8 @@ pub(crate) struct Queue {
     /// Those of each service that has any in the order.
     services: BTreeMap<Name, Line>,
     by_caller: BTreeMap<Caller, BTreeSet<LeaseId>>,
+    /// The first of each service that is expected.
+    expected: BTreeSet<(Rank, Name)>,
     shapes: BTreeMap<Shape, (usize, usize)>,
     shape_next: usize,
 }
@@ -285,6 +287,7 @@ impl Queue {
         let line = self.services.entry(waiter.service.clone()).or_default();
         let first = waiter.first_rank();
         line.order.entry(first.group).or_default().insert(first.lease);
+        let before = line.expected.first().copied();
         for (rank, lane, shape) in waiter.stands() {
             if expected {
                 line.expected.insert(rank);
@@ -293,6 +296,8 @@ impl Queue {
                 line.by_shape.entry(shape).or_default().insert(rank);
             }
         }
+        let first = line.expected.first().copied();
+        follow(&mut self.expected, &waiter.service, (before, first));
         if let Presence::Present { caller, .. } = waiter.presence {
             self.by_caller.entry(caller).or_default().insert(waiter.rank.lease);
         }
@@ -302,11 +307,13 @@ impl Queue {
         let Some(line) = self.services.get_mut(&waiter.service) else { return };
         let first = waiter.first_rank();
         take(&mut line.order, &first.group, &first.lease);
+        let before = line.expected.first().copied();
         for (rank, lane, shape) in waiter.stands() {
             line.expected.remove(&rank);
             take(&mut line.by_lane, lane, &rank);
             take(&mut line.by_shape, &shape, &rank);
         }
+        follow(&mut self.expected, &waiter.service, (before, line.expected.first().copied()));
         if line.order.is_empty() {
             self.services.remove(&waiter.service);
         }
@@ -333,19 +340,23 @@ impl Queue {
         self.waiters.keys().copied()
     }
 
-    /// Whether somebody before this place of a service is expected back: nothing is granted at it.
-    ///
-    /// Who is expected stands there as if its service had used nothing: its place is kept for it, whatever else the
-    /// service is granted meanwhile.
-    pub(crate) fn awaits_before(&self, key: OrderKey, service: &Name) -> bool {
-        self.services.iter().any(|(other, line)| {
-            let first = line.expected.first();
-            first.is_some_and(
-                |rank| {
-                    if other == service { *rank < key.rank() } else { rank.at(0) < key }
-                },
-            )
-        })
+    /// Whether somebody before this place of a service is expected back who may be granted then: nothing is granted at it.
+    /// Who is expected stands where it would stand if it were there.
+    pub(crate) fn awaits_before(
+        &self,
+        key: OrderKey,
+        service: &Name,
+        shares: Shares<'_>,
+        may: impl Fn(Rank) -> bool,
+    ) -> bool {
+        if self.expected.is_empty() {
+            return false;
+        }
+        let own = self.services.get(service).and_then(|line| line.expected.first());
+        let others = self.expected.iter().take_while(|(rank, _)| rank.group <= key.group);
+        let mut others = others.filter(|(_, other)| other != service);
+        own.is_some_and(|rank| *rank < key.rank())
+            || others.any(|(rank, other)| rank.at(shares.of(other)) < key && may(*rank))
     }
 
     /// The first of each service among the present waiters of a lane.
@@ -457,6 +468,21 @@ fn counted_before(leases: &BTreeSet<LeaseId>, lease: LeaseId) -> usize {
         Some(last) if *last < lease => leases.len(),
         _ => leases.range(..lease).take(POSITION_MAX).count(),
     }
+}
+
+/// The first who is expected of a service is another one now, or there is none.
+fn follow(
+    expected: &mut BTreeSet<(Rank, Name)>,
+    service: &Name,
+    (before, now): (Option<Rank>, Option<Rank>),
+) {
+    if before == now {
+        return;
+    }
+    if let Some(before) = before {
+        expected.remove(&(before, service.clone()));
+    }
+    expected.extend(now.map(|now| (now, service.clone())));
 }
 
 fn take<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {

@@ -4,7 +4,7 @@
 //! fail: a refusal is an effect, and an event that does not fit the state is a defect that stops the process.
 //! The rules are beside this file: `acquire`, `hold` (renew, release, acknowledge, revoke), `notice` and `pause`,
 //! `reclaim` and `check` (what is closed, and what opens it), `serve`, `keep` and `backfill` (the queue, keeping,
-//! preemption), `quota`, `sizes`, `shares` and `queue` (views of both), `plan` (many requests at once), `drain` (cordons), `import` (devices that an import
+//! preemption), `quota`, `shares` and `queue` (views of both), `plan` (many requests at once), `drain` (cordons), `import` (devices that an import
 //! closed), `presence` (callers and sessions), `observe` and `moves` (devices and nodes), `tick` (deadlines), `portions`
 //! (what is too much for one batch), `show` and `explain` (views).
 
@@ -30,7 +30,6 @@ mod recover;
 mod serve;
 mod shares;
 mod show;
-mod sizes;
 mod tick;
 
 use crate::{

@@ -22,6 +22,7 @@ use crate::{
     policy::Policy,
     queue::Queue,
     request::Process,
+    sizes::KnownSizes,
     time::{Span, Time},
 };
 
@@ -55,6 +56,8 @@ pub(crate) struct Soft {
     pub(crate) capacity: RefCell<Capacity>,
     /// When a better set may next be looked for, by the request that keeps one.
     pub(crate) looks: BTreeMap<LeaseId, Time>,
+    /// What requests would count of the devices that would do for them.
+    pub(crate) sizes: RefCell<KnownSizes>,
     /// What each closed part waits for.
     pub(crate) closing: BTreeMap<(DeviceId, LeaseId), Closing>,
     /// Processes of unclean ends that outlived the lock delay: while a pass shows them, no whole-device grants (P6).

@@ -37,11 +37,8 @@ impl Scheduler {
         let standing =
             Standing { lease, priority: request.priority, resumed: false, since: self.now() };
         let rank = Rank::new(standing, self.now(), self.policy.aging_step);
-        let key = rank.at(self.shares().of(&request.holder.service));
         let may_wait = request.wait > Span::ZERO;
-        // What others wait for longer may be free, and its grants still to come.
-        let others = self.soft.rest.serve || (self.has_rest() && !self.soft.queue.is_empty());
-        let place = if others { None } else { self.place_at_once(&request, key, may_wait) };
+        let (key, place) = self.place_new(&request, rank, out);
         if place.is_none() && !may_wait {
             return reply(out, ticket, Err(self.no_place(&request, rank)));
         }
@@ -72,12 +69,44 @@ impl Scheduler {
         self.quota_moved(&request.holder.service);
     }
 
+    /// Where a new request goes without waiting, and its place in the order at that.
+    fn place_new(
+        &mut self,
+        request: &Request,
+        rank: Rank,
+        out: &mut Output,
+    ) -> (OrderKey, Option<(Place, Class)>) {
+        let at_once = |it: &Self| {
+            let key = rank.at(it.shares().of(&request.holder.service));
+            let may_wait = request.wait > Span::ZERO;
+            // What others wait for longer may be free, and its grants still to come.
+            let rest = it.soft.rest.serve || (it.has_rest() && !it.soft.queue.is_empty());
+            (key, (!rest).then(|| it.place_at_once(request, key, may_wait)).flatten())
+        };
+        let (key, place) = at_once(self);
+        let kept = |id: &DeviceId| {
+            self.state.inventory().device(*id).is_some_and(|device| device.kept_for.is_some())
+        };
+        let takes_over = place
+            .as_ref()
+            .is_some_and(|(place, class)| *class != Class::Owner && place.devices.iter().any(kept));
+        if !takes_over || !self.policy.fairness {
+            return (key, place);
+        }
+        // Shares change with time, and nobody looked since: others may be ahead of whom it is kept for by now too.
+        self.serve(out);
+        at_once(self)
+    }
+
     /// Why a request that may not wait is not placed.
     fn no_place(&self, request: &Request, rank: Rank) -> Rejection {
         if self.state.inventory().nodes().len() == 0 {
             return Rejection::InventoryUnknown;
         }
         if let Some(reached) = self.held_back(request, rank) {
+            return Rejection::QuotaReached(Box::new(reached));
+        }
+        if let Some(reached) = self.left_too_little(request, rank) {
             return Rejection::QuotaReached(Box::new(reached));
         }
         self.closed_for(request).unwrap_or(Rejection::NoCapacity)

@@ -13,6 +13,7 @@ use crate::{
     output::QuotaReached,
     placement::HostKept,
     preemption::{Answers, Bar, Preemptor},
+    queue::Waiter,
     request::Request,
     time::{Span, Time},
     view::{BLOCKING_MAX, Blocking, DeviceCondition, Explanation, ProcessView, Waiting},
@@ -41,12 +42,18 @@ impl Scheduler {
         let own = self.own_use(lease.id);
         let site = self.site_for(&own);
         let near = Near::of(&self.state, &lease.request);
+        let rank = self.soft.queue.waiter(lease.id).map(Waiter::first_rank);
+        let limits = rank.and_then(|rank| self.limits(&lease.request, rank));
         for (id, device) in inventory.devices() {
             if let Some(exclusion) = site.exclusion(device, &lease.request) {
                 count(&mut excluded, exclusion.field());
                 continue;
             }
             waiting.suitable = waiting.suitable.saturating_add(1);
+            if limits.is_some_and(|limits| !limits.allow(device, lease.request.ask.share)) {
+                count(&mut excluded, "above what its service's quotas and bounds leave to it");
+                continue;
+            }
             match self.hindrance((id, device), (lease.id, &lease.request), &near) {
                 None => waiting.fitting = waiting.fitting.saturating_add(1),
                 Some(what) => {

@@ -53,13 +53,20 @@ impl Scheduler {
     fn is_first(&self, rank: Rank, lane: &Lane) -> bool {
         let Some(key) = self.key_at(rank) else { return false };
         let Some(lease) = self.state.lease(rank.lease) else { return false };
-        let queue = &self.soft.queue;
+        let service = &lease.request.holder.service;
         let in_its_turn = |key: OrderKey| {
             let request = self.state.lease(key.lease).map(|lease| &lease.request);
             request.is_some_and(|request| self.held_back(request, key.rank()).is_none())
         };
+        // Mostly somebody keeps devices there already, which spares the look at every service.
+        if self.keeper(key, service, lane).is_some()
+            || !in_its_turn(key)
+            || self.awaited_before(key, service)
+        {
+            return false;
+        }
         let mut looked_at = 0usize;
-        let before = queue.firsts_of(lane, self.shares()).any(|it| {
+        let before = self.soft.queue.firsts_of(lane, self.shares()).any(|it| {
             if it >= key || !in_its_turn(it) {
                 return false;
             }
@@ -67,9 +74,6 @@ impl Scheduler {
             looked_at > CHOICES_MAX || self.has_its_lane(it, lane)
         });
         !before
-            && in_its_turn(key)
-            && !queue.awaits_before(key, &lease.request.holder.service)
-            && self.keeper(key, &lease.request.holder.service, lane).is_none()
     }
 
     /// Whether the first of its service keeps devices in a lane, or would.

@@ -84,6 +84,7 @@ impl Scheduler {
         for (put, assignment) in draft.puts.into_iter().zip(&mut planned.assignments) {
             let Some(put) = put else { continue };
             let lease = self.grant_planned(put, key.class(), out);
+            self.quota_moved(&reserve.holder.service);
             assignment.lease = Some(Box::new(self.lease_view_of(lease)));
         }
         planned.reserved = true;
@@ -133,7 +134,7 @@ impl Scheduler {
         if let Some(reached) = held_back {
             return Err(Rejection::QuotaReached(Box::new(reached)));
         }
-        if self.has_rest() || self.soft.queue.awaits_before(key, service) {
+        if self.has_rest() || self.awaited_before(key, service) {
             return Err(Rejection::NoCapacity);
         }
         Ok(())

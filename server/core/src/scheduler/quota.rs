@@ -11,9 +11,9 @@
 //! request of the service even if it finds none to keep, so that it does not lose it to who comes behind. PAUSED leases use none and need it again to resume; RECLAIMING ones use none.
 //! A quota below what is used stops new grants and takes nothing back.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
-use super::{Scheduler, sizes::Sizes};
+use super::Scheduler;
 use crate::{
     id::{LeaseId, Name},
     inventory::Device,
@@ -23,6 +23,7 @@ use crate::{
     placement::Site,
     policy::ServicePolicy,
     request::{InvalidField, Request, Share},
+    sizes::Sizes,
     state::Keep,
     time::Time,
 };
@@ -338,12 +339,39 @@ impl Scheduler {
         self.sizes(request).within(bounds).needed(devices)
     }
 
+    /// The quota of memory that stops a request although devices enough are free: they are too large for what is left.
+    pub(super) fn left_too_little(&self, request: &Request, rank: Rank) -> Option<QuotaReached> {
+        let service = request.holder.service.clone();
+        let limit = self.policy.service(&service).memory_max_bytes?;
+        let (site, share) = (self.site(), request.ask.share);
+        let free = self.state.inventory().devices().filter(|(id, device)| {
+            device.kept_for.is_none()
+                && site.exclusion(device, request).is_none()
+                && site.room(*id, device).is_some_and(|room| room.fits(share))
+        });
+        let free: Sizes = free.map(|(_, device)| device.facts.counted_bytes(share)).collect();
+        let bounds = self.policy.service(&service).bounds_per_lease();
+        let wanted = free.within(bounds).needed(u64::from(request.ask.devices))?;
+        let in_use = self.used_before(&service, rank).memory_bytes;
+        let (quota, others_first) = (Quota::Memory, false);
+        // What is free may be too large for the quota at any time: then it waits for other devices, rather than for quota.
+        let reached = wanted <= limit && in_use.saturating_add(wanted) > limit;
+        reached.then_some(QuotaReached { service, quota, limit, in_use, wanted, others_first })
+    }
+
     /// What a request would count of each device that would do for it.
-    fn sizes(&self, request: &Request) -> Sizes {
+    fn sizes(&self, request: &Request) -> Arc<Sizes> {
+        let facts = self.state.inventory().changes_of_facts();
+        if let Some(known) = self.soft.sizes.borrow().of(facts, request) {
+            return known;
+        }
         let site: Site<'_> = self.site();
         let devices = self.state.inventory().devices().map(|(_, device)| device);
         let would_do = devices.filter(|device| site.exclusion(device, request).is_none());
-        would_do.map(|device| device.facts.counted_bytes(request.ask.share)).collect()
+        let count = |device: &Device| device.facts.counted_bytes(request.ask.share);
+        let sizes: Arc<Sizes> = Arc::new(would_do.map(count).collect());
+        self.soft.sizes.borrow_mut().remember(facts, request, &sizes);
+        sizes
     }
 }
 

@@ -87,10 +87,9 @@ impl Scheduler {
     /// back from a restart.
     #[must_use]
     pub fn may_be_granted(&self, id: LeaseId) -> bool {
-        let queue = &self.soft.queue;
         let allowed = |waiter: &Waiter| {
             let key = waiter.rank.at(self.shares().of(&waiter.service));
-            !queue.awaits_before(key, &waiter.service)
+            !self.awaited_before(key, &waiter.service)
         };
         self.is_present(id) && self.soft.queue.waiter(id).is_some_and(allowed)
     }

@@ -83,6 +83,7 @@ impl State {
     }
 
     fn node_changed(&mut self, at: At, node: NodeId, facts: &Arc<NodeFacts>) -> Fit {
+        self.inventory.facts_changed();
         let known =
             self.inventory.node_mut(node).ok_or_else(|| format!("node {node} is unknown"))?;
         known.facts = facts.clone();
@@ -132,6 +133,7 @@ impl State {
 
     fn device_changed(&mut self, device: DeviceId, facts: &Arc<DeviceFacts>) -> Fit {
         self.device(device)?.facts = facts.clone();
+        self.inventory.facts_changed();
         Ok(())
     }
 

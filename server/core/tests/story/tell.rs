@@ -286,7 +286,10 @@ impl Story {
     pub(crate) fn rejection(&self, rejection: &Rejection) -> String {
         match rejection {
             Rejection::Unsatisfiable(report) => format!("unsatisfiable: {report}"),
-            Rejection::WaitOver { waited } => format!("waited {waited}"),
+            Rejection::WaitOver { waited, held_back } => {
+                let why = held_back.as_ref().map_or_else(String::new, |it| format!(": {it}"));
+                format!("waited {waited}{why}")
+            }
             Rejection::QuotaReached(reached) => reached.to_string(),
             Rejection::StaleToken { given, .. } => {
                 format!(

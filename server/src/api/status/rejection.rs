@@ -79,10 +79,20 @@ fn of_capacity(rejection: &Rejection) -> Refusal {
             .retry_after(FULL_RETRY)
     };
     match rejection {
-        Rejection::WaitOver { waited } => {
-            let why =
-                format!("nothing fitted within its wait of {waited}; ask again with a longer wait");
-            Refusal::new(Code::DeadlineExceeded, "WAIT_OVER", why).with("waited", waited)
+        Rejection::WaitOver { waited, held_back } => {
+            let why = held_back.as_ref().map_or_else(
+                || "nothing fitted within its wait".to_owned(),
+                |reached| format!("{reached} at the end of its wait"),
+            );
+            let why = format!("{why} of {waited}; ask again with a longer wait");
+            let refusal = Refusal::new(Code::DeadlineExceeded, "WAIT_OVER", why);
+            let refusal = refusal.with("waited", waited);
+            match held_back {
+                Some(reached) => {
+                    refusal.quota(format!("service:{}", reached.service), reached.to_string())
+                }
+                None => refusal,
+            }
         }
         Rejection::DevicesClosed { devices, remaining } => {
             let remaining = Span::from_secs(remaining.as_millis().div_ceil(1_000));

@@ -72,7 +72,10 @@ fn of_capacity() -> Vec<(Rejection, Row)> {
             (ResourceExhausted, "DEVICES_CLOSED", "", true, false),
         ),
         (Rejection::DeviceNotFound { uuid: "GPU-7".into() }, row(NotFound, "DEVICE_NOT_FOUND")),
-        (Rejection::WaitOver { waited: Span::ZERO }, row(DeadlineExceeded, "WAIT_OVER")),
+        (
+            Rejection::WaitOver { waited: Span::ZERO, held_back: None },
+            row(DeadlineExceeded, "WAIT_OVER"),
+        ),
         (
             Rejection::Unsatisfiable(Box::new(what)),
             (FailedPrecondition, "UNSATISFIABLE", "ask.memory_bytes", false, false),

@@ -4,7 +4,9 @@
 //! that no set of as many devices within it counts more than is left. Where the quota is not reached, there are devices
 //! enough within that bound.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::request::{Constraints, Request, Share};
 
 /// How many devices count how many bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,6 +58,34 @@ impl Sizes {
             missing = missing.saturating_sub(taken);
         }
         (missing == 0).then_some(bytes)
+    }
+}
+
+/// What requests would count of devices, remembered while these stay what they are.
+#[derive(Debug, Default)]
+pub(crate) struct KnownSizes {
+    /// Up to which change of devices and nodes.
+    facts: u64,
+    count: usize,
+    sizes: BTreeMap<Constraints, BTreeMap<Share, Arc<Sizes>>>,
+}
+
+/// The most remembered: 1,024 of some hundred bytes each.
+const KNOWN_MAX: usize = 1_024;
+
+impl KnownSizes {
+    pub(crate) fn of(&self, facts: u64, request: &Request) -> Option<Arc<Sizes>> {
+        let known = self.sizes.get(&request.constraints).filter(|_| self.facts == facts)?;
+        known.get(&request.ask.share).cloned()
+    }
+
+    pub(crate) fn remember(&mut self, facts: u64, request: &Request, sizes: &Arc<Sizes>) {
+        if self.facts != facts || self.count >= KNOWN_MAX {
+            *self = Self { facts, ..Self::default() };
+        }
+        self.count = self.count.saturating_add(1);
+        let known = self.sizes.entry(request.constraints.clone()).or_default();
+        known.insert(request.ask.share, sizes.clone());
     }
 }
 
