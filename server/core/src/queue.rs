@@ -340,23 +340,15 @@ impl Queue {
         self.waiters.keys().copied()
     }
 
-    /// Whether somebody before this place of a service is expected back who may be granted then: nothing is granted at it.
-    /// Who is expected stands where it would stand if it were there.
-    pub(crate) fn awaits_before(
-        &self,
-        key: OrderKey,
-        service: &Name,
-        shares: Shares<'_>,
-        may: impl Fn(Rank) -> bool,
-    ) -> bool {
-        if self.expected.is_empty() {
-            return false;
-        }
+    /// Whether somebody before this place of a service is expected back: nothing is granted at it.
+    ///
+    /// Who is expected stands there as if its service had used nothing: its place is kept for it, whatever else the
+    /// service is granted meanwhile; and who is behind it is so until it is back or gone, for shares change without
+    /// anybody looking.
+    pub(crate) fn awaits_before(&self, key: OrderKey, service: &Name) -> bool {
         let own = self.services.get(service).and_then(|line| line.expected.first());
-        let others = self.expected.iter().take_while(|(rank, _)| rank.group <= key.group);
-        let mut others = others.filter(|(_, other)| other != service);
-        own.is_some_and(|rank| *rank < key.rank())
-            || others.any(|(rank, other)| rank.at(shares.of(other)) < key && may(*rank))
+        let mut others = self.expected.iter().take_while(|(rank, _)| rank.at(0) < key);
+        own.is_some_and(|rank| *rank < key.rank()) || others.any(|(_, other)| other != service)
     }
 
     /// The first of each service among the present waiters of a lane.

@@ -21,10 +21,6 @@ impl Sizes {
         Self(self.0.range(min..=max).map(|(bytes, count)| (*bytes, *count)).collect())
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// All of them are within these bounds.
     pub(crate) fn all_within(&self, (min, max): (u64, u64)) -> bool {
         let ends = self.0.first_key_value().zip(self.0.last_key_value());

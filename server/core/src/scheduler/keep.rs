@@ -61,7 +61,7 @@ impl Scheduler {
         // Mostly somebody keeps devices there already, which spares the look at every service.
         if self.keeper(key, service, lane).is_some()
             || !in_its_turn(key)
-            || self.awaited_before(key, service)
+            || self.soft.queue.awaits_before(key, service)
         {
             return false;
         }

@@ -134,7 +134,7 @@ impl Scheduler {
         if let Some(reached) = held_back {
             return Err(Rejection::QuotaReached(Box::new(reached)));
         }
-        if self.has_rest() || self.awaited_before(key, service) {
+        if self.has_rest() || self.soft.queue.awaits_before(key, service) {
             return Err(Rejection::NoCapacity);
         }
         Ok(())

@@ -6,9 +6,8 @@ use super::{Scheduler, reply};
 use crate::{
     deadline::Deadline,
     event::Event,
-    id::{Caller, Holder, LeaseId, Name, Ticket},
+    id::{Caller, Holder, LeaseId, Ticket},
     lease::{DropCause, EndReason, State as LeaseState},
-    order::{OrderKey, Rank},
     output::{Answer, Effect, Output, Rejection, WELCOME_MAX},
     queue::Presence,
     time::{Span, Time},
@@ -77,26 +76,9 @@ impl Scheduler {
         }
         self.soft.deadlines.clear(Deadline::Away(id));
         self.remind_of_wait(id, waits_until);
-        // While somebody before it is expected, nothing can be granted to it, nor to those whom it held up.
-        let key = self.soft.queue.waiter(id).and_then(|waiter| self.key_at(waiter.first_rank()));
-        let service = self.state.lease(id).map(|lease| &lease.request.holder.service);
-        let awaited =
-            key.zip(service).is_some_and(|(key, service)| self.awaited_before(key, service));
-        self.soft.dirty |= !awaited;
+        self.soft.dirty = true;
         let view = self.lease_view_of(id);
         reply(out, ticket, Ok(Answer::Queued(Box::new(view))));
-    }
-
-    /// Whether somebody before this place of a service is expected back from a restart (P4). Whom a quota holds back would
-    /// not be granted if it were there either.
-    pub(super) fn awaited_before(&self, key: OrderKey, service: &Name) -> bool {
-        let may = |rank: Rank| {
-            let request = self.state.lease(rank.lease).map(|lease| &lease.request);
-            request.is_some_and(|request| {
-                self.quota_reached(request, rank).is_none() || self.is_hopeless(request)
-            })
-        };
-        self.soft.queue.awaits_before(key, service, self.shares(), may)
     }
 
     /// A waiter's caller may have been away for too long.

@@ -93,7 +93,9 @@ impl Scheduler {
             return Err(out_of_bounds("ask.memory_bytes", bytes.to_string(), policy, service));
         }
         let known = self.state.inventory().devices().len() > 0;
-        if policy.bounds_memory() && known && self.sizes(request).within((min, max)).is_empty() {
+        let within =
+            |sizes: &Sizes| sizes.within((min, max)).needed(u64::from(request.ask.devices));
+        if policy.bounds_memory() && known && within(&self.sizes(request)).is_none() {
             let (field, value) = match request.ask.share {
                 Share::Exclusive => ("ask.exclusive", "true, a whole device".to_owned()),
                 Share::Part { .. } => ("ask.slots", request.ask.share.slots().to_string()),

@@ -123,7 +123,7 @@ impl Scheduler {
             if self.is_through(&pass) {
                 break;
             }
-            if self.awaited_before(head.key, &head.service) {
+            if self.soft.queue.awaits_before(head.key, &head.service) {
                 continue;
             }
             let next = match self.try_head(&head, &mut pass, out) {
@@ -337,7 +337,7 @@ impl Scheduler {
         key: OrderKey,
         reach: Reach,
     ) -> Option<Place> {
-        if self.awaited_before(key, &request.holder.service)
+        if self.soft.queue.awaits_before(key, &request.holder.service)
             || self.quota_reached(request, key.rank()).is_some()
         {
             return None;

@@ -89,7 +89,7 @@ impl Scheduler {
     pub fn may_be_granted(&self, id: LeaseId) -> bool {
         let allowed = |waiter: &Waiter| {
             let key = waiter.rank.at(self.shares().of(&waiter.service));
-            !self.awaited_before(key, &waiter.service)
+            !self.soft.queue.awaits_before(key, &waiter.service)
         };
         self.is_present(id) && self.soft.queue.waiter(id).is_some_and(allowed)
     }
