@@ -5,8 +5,10 @@ use std::sync::Arc;
 use crate::{
     client::{Client, disabled},
     error::Error,
+    info::LeaseInfo,
     lease::Lease,
     plan::{self, Pipeline, Plan, Reservation, ReservedPlan},
+    refusal::already_ended,
     request::WhileUnreachable,
 };
 
@@ -38,12 +40,14 @@ impl Client {
     }
 
     /// Grants a plan, all of it or nothing, and holds its leases: one for each pipeline that takes a device, kept alive like
-    /// any other. Repeating a reservation gives the same leases. If the future is dropped after the coordinator took the
+    /// any other. Repeating a reservation gives the same leases, those that are over aside, whose assignments have no devices
+    /// then. If the future is dropped after the coordinator took the
     /// call, the leases end with their TTL.
     ///
     /// # Errors
-    /// [`NoCapacity`](crate::ErrorKind::NoCapacity) where not all of it fits now, naming the first pipeline that does not; and
-    /// as [`Self::plan`].
+    /// [`NoCapacity`](crate::ErrorKind::NoCapacity) where not all of it fits now, naming the first pipeline that does not;
+    /// [`LeaseEnded`](crate::ErrorKind::LeaseEnded) where it was reserved before and all of its leases are over; and as
+    /// [`Self::plan`].
     pub async fn reserve(
         &self,
         pipelines: impl IntoIterator<Item = Pipeline>,
@@ -57,6 +61,13 @@ impl Client {
         let asked_at = self.session.now();
         let plan = Plan::from(self.unary.plan(message).await?);
         let keeps = self.conduct.while_unreachable == WhileUnreachable::Keep;
+        let granted: Vec<&LeaseInfo> =
+            plan.assignments.iter().filter_map(|it| it.lease.as_ref()).collect();
+        if let Some(over) = granted.first()
+            && granted.iter().all(|lease| !lease.state.is_kept())
+        {
+            return Err(already_ended(over));
+        }
         let mut leases = Vec::new();
         for assignment in &plan.assignments {
             let Some(info) = assignment.lease.clone().filter(|info| info.state.is_kept()) else {

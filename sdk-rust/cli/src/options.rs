@@ -81,7 +81,7 @@ impl Program {
 }
 
 /// What every verb runs with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) program: Program,
     pub(crate) endpoint: String,

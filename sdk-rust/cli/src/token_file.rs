@@ -6,6 +6,7 @@
 //! newest `ENTRIES_MAX` tokens, those of live leases before those of ended ones.
 //! Leaves to others: whether a token is still good: the coordinator says that.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -79,25 +80,35 @@ impl TokenFile {
     }
 
     /// Keeps a token, in place of an older one of the same lease.
+    #[cfg(test)]
     pub(crate) fn remember(&self, entry: Entry, now: SystemTime) -> anyhow::Result<()> {
+        self.remember_all(vec![entry], now)
+    }
+
+    /// Keeps the tokens of many leases, writing the file once.
+    pub(crate) fn remember_all(&self, entries: Vec<Entry>, now: SystemTime) -> anyhow::Result<()> {
+        let of = |entry: &Entry| (entry.lease_id, entry.endpoint.clone());
+        let renewed: BTreeSet<(u64, String)> = entries.iter().map(of).collect();
         self.change(now, |tokens| {
-            tokens.retain(|kept| !kept.is_of(&entry.endpoint, entry.lease_id));
-            tokens.push(entry);
+            tokens.retain(|kept| !renewed.contains(&of(kept)));
+            tokens.extend(entries);
         })
     }
 
-    /// Notes the end of a lease, where its token is kept.
+    /// Notes the end of leases, where their tokens are kept.
     pub(crate) fn ended(
         &self,
         endpoint: &str,
-        lease_id: u64,
+        leases: &[u64],
         now: SystemTime,
     ) -> anyhow::Result<()> {
-        if self.find(endpoint, lease_id)?.is_none() {
+        let leases: BTreeSet<u64> = leases.iter().copied().collect();
+        let over = |kept: &Entry| kept.endpoint == endpoint && leases.contains(&kept.lease_id);
+        if !self.read()?.tokens.iter().any(over) {
             return Ok(());
         }
         self.change(now, |tokens| {
-            for kept in tokens.iter_mut().filter(|kept| kept.is_of(endpoint, lease_id)) {
+            for kept in tokens.iter_mut().filter(|kept| over(kept)) {
                 kept.ended_unix_seconds = Some(unix_seconds(now));
             }
         })
@@ -218,6 +229,19 @@ mod tests {
     }
 
     #[test]
+    fn many_tokens_are_kept_and_ended_at_once() {
+        let (_directory, file) = fresh();
+        file.remember(entry(1), at(0)).unwrap();
+        let newer = Entry { fencing_token: 99, ..entry(1) };
+        file.remember_all(vec![newer, entry(2), entry(3)], at(0)).unwrap();
+        file.ended(ENDPOINT, &[2, 3, 4], at(5)).unwrap();
+        let tokens = file.read().unwrap().tokens;
+        let kept: Vec<_> =
+            tokens.iter().map(|it| (it.fencing_token, it.ended_unix_seconds)).collect();
+        assert_eq!(kept, [(99, None), (20, Some(5)), (30, Some(5))]);
+    }
+
+    #[test]
     fn the_newest_token_of_a_lease_is_found_for_its_coordinator_only() {
         let (_directory, file) = fresh();
         assert_eq!(file.find(ENDPOINT, 1).unwrap(), None);
@@ -259,7 +283,7 @@ mod tests {
     fn an_ended_lease_is_known_for_an_hour() {
         let (_directory, file) = fresh();
         file.remember(entry(1), at(0)).unwrap();
-        file.ended(ENDPOINT, 1, at(0)).unwrap();
+        file.ended(ENDPOINT, &[1], at(0)).unwrap();
         file.remember(entry(2), at(3_600)).unwrap();
         assert!(file.find(ENDPOINT, 1).unwrap().is_some());
         file.remember(entry(3), at(3_601)).unwrap();

@@ -51,7 +51,12 @@ pub(crate) fn missing(context: &Context, lease_id: u64) -> Failure {
 
 /// Keeps the token of a lease that lives on without this process.
 pub(crate) fn keep(context: &Context, entry: Entry) {
-    let kept = TokenFile::of_user().and_then(|file| file.remember(entry, SystemTime::now()));
+    keep_all(context, vec![entry]);
+}
+
+/// Keeps the tokens of many leases at once.
+pub(crate) fn keep_all(context: &Context, entries: Vec<Entry>) {
+    let kept = TokenFile::of_user().and_then(|file| file.remember_all(entries, SystemTime::now()));
     if let Err(error) = kept {
         context.output.warn(&format!("the token is not kept, pass --token later: {error:#}"));
     }
@@ -67,8 +72,13 @@ pub(crate) fn renewed(context: &Context, known: Known, fencing_token: u64, remai
 
 /// Notes that a lease is over, so that its token goes before others.
 pub(crate) fn ended(context: &Context, lease_id: u64) {
+    all_ended(context, &[lease_id]);
+}
+
+/// Notes that many leases are over.
+pub(crate) fn all_ended(context: &Context, leases: &[u64]) {
     let noted = TokenFile::of_user()
-        .and_then(|file| file.ended(&context.endpoint, lease_id, SystemTime::now()));
+        .and_then(|file| file.ended(&context.endpoint, leases, SystemTime::now()));
     if let Err(error) = noted {
         context.output.warn(&format!("an old token stays in its file: {error:#}"));
     }

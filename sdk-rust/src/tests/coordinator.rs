@@ -329,14 +329,20 @@ impl LeaseService for Service {
         Ok(Response::new(v1::QueueResponse { entries, waiting: 9, services, revision: 4 }))
     }
 
-    /// Every pipeline goes to one device; reserved, its leases are numbered from 100.
+    /// Every pipeline goes to one device; reserved, its leases are numbered from 100. Those of pipelines whose names begin
+    /// with "over" are over.
     async fn plan(&self, request: Request<v1::PlanRequest>) -> Answered<v1::PlanResponse> {
         let asked = request.into_inner();
         let reserved = asked.reserve.is_some();
         let assignment = |(number, pipeline): (u64, v1::Pipeline)| v1::PipelineAssignment {
             node: "node-a".to_owned(),
             devices: vec![v1::LeasedDevice { uuid: "GPU-1".to_owned(), ..Default::default() }],
-            lease: reserved.then(|| active(number, number)),
+            lease: reserved.then(|| {
+                let lease = active(number, number);
+                let ended = v1::LeaseState::Ended as i32;
+                let over = pipeline.name.starts_with("over");
+                v1::Lease { state: if over { ended } else { lease.state }, ..lease }
+            }),
             affinity_key: format!("key/{}", pipeline.name),
             pipeline: pipeline.name,
             ..Default::default()

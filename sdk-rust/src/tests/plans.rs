@@ -1,7 +1,7 @@
 //! Plans: what is asked and answered, and leases of a reserved plan held like any others.
 
 use super::Scene;
-use crate::{Client, LeaseStatus, OrderClass, Pipeline, Reservation, Step};
+use crate::{Client, ErrorKind, LeaseStatus, OrderClass, Pipeline, Reservation, Step};
 
 fn pipelines() -> [Pipeline; 2] {
     let step = Step::new("infer").input("numpy").output("torch").memory(2 << 30);
@@ -38,6 +38,19 @@ async fn leases_of_a_reserved_plan_are_kept_alive_and_released_by_the_session() 
     let mut released = [session.release().await.1.lease_id, session.release().await.1.lease_id];
     released.sort_unstable();
     assert_eq!(released, [100, 101]);
+}
+
+#[tokio::test]
+async fn a_reservation_whose_leases_are_over_is_no_success() {
+    let scene = Scene::new().await;
+    let step = Step::new("infer").input("numpy").output("torch");
+    let named = |names: [&str; 2]| names.map(|name| Pipeline::new(name).step(step.clone()));
+    let all = scene.client.reserve(named(["over-1", "over-2"]), Reservation::new("plate-1")).await;
+    let refused = all.unwrap_err();
+    assert_eq!((refused.kind(), refused.reason()), (ErrorKind::LeaseEnded, "LEASE_ENDED"));
+    let some = scene.client.reserve(named(["over-1", "well-2"]), Reservation::new("plate-2")).await;
+    let some = some.unwrap();
+    assert!(some.lease("over-1").is_none() && some.lease("well-2").is_some());
 }
 
 #[tokio::test]

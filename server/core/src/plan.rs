@@ -311,6 +311,14 @@ impl Pipeline {
             );
             return Err(InvalidField::new("reserve.preemptible", "pause", bound));
         }
+        if pauses && self.need.as_ref().is_some_and(Need::has_floor) {
+            let bound = format!(
+                "never or end: pipeline {} takes a device whole that has to be of some size, which a lease that resumes \
+                 elsewhere cannot ask for",
+                self.name
+            );
+            return Err(InvalidField::new("reserve.preemptible", "pause", bound));
+        }
         let Some(need) = &self.need else {
             // Nothing is asked, but what is said has to be within its bounds all the same.
             let ask = Ask { devices: 1, share: Share::Exclusive };

@@ -334,6 +334,15 @@ impl Request {
         Self(fields)
     }
 
+    /// Asks for something else; answers whether that is within its bounds, and changes nothing where not.
+    pub(crate) fn set_ask(&mut self, ask: Ask) -> bool {
+        let valid = ask.validate().is_ok();
+        if valid {
+            self.0.ask = ask;
+        }
+        valid
+    }
+
     /// Whether both ask for the same, their waits aside (P16).
     #[must_use]
     pub fn same_body(&self, other: &Self) -> bool {

@@ -88,6 +88,47 @@ fn plan(world: &World, what: &str, pipelines: Vec<PipelineFields>) -> Planned {
     planned
 }
 
+/// Sixteen steps at the same time on one node, each with a device of its own or with others.
+fn overlapping(number: usize) -> PipelineFields {
+    let mut pipeline = pipeline(number);
+    let share = Share::Part { slots: Some(1), memory_bytes: Some(30 << 30) };
+    for (index, step) in pipeline.steps.iter_mut().enumerate() {
+        step.ask = Some(Ask { devices: 1 + index as u32 % 2, share });
+    }
+    pipeline.scope = AffinityScope::Node;
+    pipeline.steps_overlap = true;
+    pipeline
+}
+
+#[test]
+fn plans_of_pipelines_that_could_be_spread_hold_nobody_up_for_a_heartbeat() {
+    let world = cluster();
+    let all: Vec<PipelineFields> = (0..1_000).map(overlapping).collect();
+    assert!(!plan(&world, "1,000 with many ways that fit nowhere", all.clone()).complete);
+    let mut apart = all;
+    for (number, pipeline) in apart.iter_mut().enumerate() {
+        pipeline.constraints.node_deny = vec![format!("n{number:04}").as_str().into()];
+    }
+    assert!(!plan(&world, "the same, each with other constraints", apart).complete);
+}
+
+#[test]
+fn pipelines_that_are_hard_to_place_leave_the_others_theirs() {
+    let world = cluster();
+    let mut all: Vec<PipelineFields> = (0..200).map(pipeline).collect();
+    for (number, pipeline) in all.iter_mut().enumerate().take(10) {
+        let deny = (0..60).map(|it| format!("n{it:04}-{number}").as_str().into());
+        pipeline.constraints.node_deny = deny.collect();
+        pipeline.constraints.node_labels = [("room".into(), "none".into())].into();
+        let ask = Ask { devices: 1, share: Share::Exclusive };
+        pipeline.steps.iter_mut().for_each(|step| step.ask = Some(ask));
+        (pipeline.scope, pipeline.steps_overlap) = (AffinityScope::Device, false);
+    }
+    let planned = plan(&world, "200, ten of them with labels that no node has", all);
+    let placed = planned.assignments.iter().filter(|it| !it.devices.is_empty()).count();
+    assert_eq!(placed, 190);
+}
+
 #[test]
 fn plans_and_explanations_hold_nobody_up_for_a_heartbeat() {
     let mut world = cluster();

@@ -115,7 +115,7 @@ async fn hold(context: &Context, lease: Lease, stop: &mut Stop) -> Result<(), Fa
 }
 
 /// Tells every change until the lease is lost, and keeps the token of each new grant.
-async fn follow(context: &Context, lease: &Lease) -> LostReason {
+pub(crate) async fn follow(context: &Context, lease: &Lease) -> LostReason {
     let teller = Teller::of_data(context.output, lease.id());
     let mut changes = lease.changes();
     while let Some(change) = changes.next().await {
@@ -147,7 +147,8 @@ fn granted(context: &Context, lease: &Lease) -> view::Lease {
     view
 }
 
-fn entry(context: &Context, lease: &Lease) -> Entry {
+/// What is kept of a lease.
+pub(crate) fn entry(context: &Context, lease: &Lease) -> Entry {
     let now = std::time::SystemTime::now();
     let info = lease.info();
     Entry {

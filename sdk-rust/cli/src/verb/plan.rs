@@ -1,9 +1,10 @@
 //! `gpulease plan FILE`: where many pipelines would go, and their leases, all of them or none.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use clap::Args;
-use gpulease::{Client, Lease, Reservation, ReservedPlan};
+use gpulease::{Client, Lease, Pipeline, Reservation, ReservedPlan};
+use tokio::task::JoinSet;
 
 use crate::failure::{Exit, Failure};
 use crate::help::with_exit_codes;
@@ -11,7 +12,7 @@ use crate::options::{Context, Identity};
 use crate::request::{PreemptibleOption, PriorityOption};
 use crate::signals::Stop;
 use crate::table::{self, Style};
-use crate::token_file::{self, Entry};
+use crate::verb::acquire::{entry, follow};
 use crate::{format, grant, parse, plan_file, tokens, view};
 
 pub(crate) const HELP: &str = with_exit_codes!(
@@ -46,7 +47,7 @@ pub struct Options {
     #[arg(long)]
     reserve: bool,
 
-    /// Stay, and renew the leases until Ctrl-C or SIGTERM; then release them
+    /// Stay, and renew the leases until Ctrl-C, SIGTERM, or one of them is lost; then release them
     #[arg(long, requires = "reserve", help_heading = "With --reserve")]
     hold: bool,
 
@@ -115,12 +116,14 @@ impl Options {
 pub(crate) async fn plan(context: &Context, options: &Options) -> Result<(), Failure> {
     let pipelines = plan_file::read(&options.file)?;
     if options.reserve {
+        let mut stop = Stop::listen()
+            .map_err(|error| Failure::other(format!("cannot listen for signals: {error}")))?;
         let identity =
             Identity { service: Some(options.service.clone()), holder: options.holder.clone() };
         let client = context.connect_as(identity).await?;
-        let outcome = match client.reserve(pipelines, options.reservation()).await {
-            Ok(reserved) => reserved_plan(context, options, reserved).await,
-            Err(error) => Err(error.into()),
+        let outcome = match reserve(&client, pipelines, options, &mut stop).await {
+            Ok(reserved) => reserved_plan(context, options, reserved, &mut stop).await,
+            Err(failure) => Err(failure),
         };
         grant::close(client).await;
         return outcome;
@@ -137,30 +140,47 @@ pub(crate) async fn plan(context: &Context, options: &Options) -> Result<(), Fai
     Ok(())
 }
 
+/// Reserves; after a signal what is granted all the same is given back.
+async fn reserve(
+    client: &Client,
+    pipelines: Vec<Pipeline>,
+    options: &Options,
+    stop: &mut Stop,
+) -> Result<ReservedPlan, Failure> {
+    let mut reserving = pin!(client.reserve(pipelines, options.reservation()));
+    tokio::select! {
+        reserved = &mut reserving => Ok(reserved?),
+        signal = stop.next() => {
+            // Dropping the leases releases them; closing the client carries that.
+            drop(tokio::time::timeout(grant::CLOSE_MAX, reserving).await);
+            Err(Failure::interrupted(signal))
+        }
+    }
+}
+
 /// Prints it with its leases, and holds them until a signal, or leaves them to their TTL.
 async fn reserved_plan(
     context: &Context,
     options: &Options,
     reserved: ReservedPlan,
+    stop: &mut Stop,
 ) -> Result<(), Failure> {
-    let mut stop = Stop::listen()
-        .map_err(|error| Failure::other(format!("cannot listen for signals: {error}")))?;
-    for (_, lease) in &reserved.leases {
-        tokens::keep(context, entry(context, lease));
-    }
+    let entries = reserved.leases.iter().map(|(_, lease)| entry(context, lease));
+    tokens::keep_all(context, entries.collect());
     print(context, &view::Plan::from(&reserved.plan))?;
+    let over: Vec<String> = (reserved.plan.assignments.iter())
+        .filter(|it| it.unassigned_reason.is_some() && reserved.lease(&it.pipeline).is_none())
+        .map(|it| it.pipeline.clone())
+        .collect();
+    if let Some(first) = over.first() {
+        context.output.warn(&format!(
+            "this plan was reserved before, and the leases of {} of its pipelines are over, such as that of {first}: \
+             reserve them under a new --request-id",
+            over.len()
+        ));
+    }
     if options.hold {
-        let count = reserved.leases.len();
-        context.output.note(&format!("Holding {count} leases: Ctrl-C releases them."));
-        let _ = stop.next().await;
-        for (_, lease) in reserved.leases {
-            let id = lease.id();
-            if let Err(error) = lease.release().await {
-                context.output.warn(&format!("lease {id} was not released: {error}"));
-            }
-            tokens::ended(context, id);
-        }
-        return Ok(());
+        return hold(context, reserved.leases, stop).await;
     }
     let ttl = reserved.leases.iter().map(|(_, lease)| lease.info().ttl).min();
     reserved.leases.into_iter().for_each(|(_, lease)| {
@@ -173,18 +193,50 @@ async fn reserved_plan(
     Ok(())
 }
 
-fn entry(context: &Context, lease: &Lease) -> Entry {
-    let info = lease.info();
-    let now = std::time::SystemTime::now();
-    Entry {
-        endpoint: context.endpoint.clone(),
-        lease_id: lease.id(),
-        fencing_token: lease.fencing_token(),
-        service: info.service,
-        holder: info.holder,
-        expires_unix_seconds: token_file::expires_unix_seconds(now, lease.remaining()),
-        ended_unix_seconds: None,
+/// Renews all until a signal comes or one of them is lost, and tells what changes; then releases them.
+async fn hold(
+    context: &Context,
+    leases: Vec<(String, Lease)>,
+    stop: &mut Stop,
+) -> Result<(), Failure> {
+    let count = leases.len();
+    context.output.note(&format!("Holding {count} leases: Ctrl-C releases them."));
+    let mut following = JoinSet::new();
+    let mut held = Vec::new();
+    for (pipeline, lease) in leases {
+        let (context, lease) = (context.clone(), Arc::new(lease));
+        held.push(Arc::clone(&lease));
+        following.spawn(async move {
+            let reason = follow(&context, &lease).await;
+            (pipeline, lease.id(), reason)
+        });
     }
+    let lost = tokio::select! {
+        _ = stop.next() => None,
+        Some(lost) = following.join_next() => lost.ok(),
+    };
+    following.shutdown().await;
+    release(context, held).await;
+    match lost {
+        None => Ok(()),
+        Some((pipeline, id, reason)) => Err(Failure::other(format!(
+            "lease {id} of pipeline {pipeline} is lost: {reason}; the others of the plan are released"
+        ))),
+    }
+}
+
+async fn release(context: &Context, held: Vec<Arc<Lease>>) {
+    let ids: Vec<u64> = held.iter().map(|lease| lease.id()).collect();
+    for lease in held.into_iter().filter_map(Arc::into_inner) {
+        let id = lease.id();
+        if lease.is_lost() {
+            continue;
+        }
+        if let Err(error) = lease.release().await {
+            context.output.warn(&format!("lease {id} was not released: {error}"));
+        }
+    }
+    tokens::all_ended(context, &ids);
 }
 
 fn print(context: &Context, plan: &view::Plan) -> Result<(), Failure> {

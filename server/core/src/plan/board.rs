@@ -15,15 +15,24 @@ use crate::{
     id::{DeviceId, LeaseId, Name, NodeId, Token},
     inventory::{Device, part_of},
     placement::{HostKept, Room, Site},
-    request::{Constraints, Request, RequestFields, Share},
+    request::{Ask, Constraints, Request, RequestFields, Share},
 };
 
-/// The most devices that one plan looks at, beside the one look at each: at some 100 ns 25 ms of the actor's time.
-const LOOKS_MAX: usize = 250_000;
+/// What a search costs is counted in glances, which see whether a device has room, at some 10 ns. What one plan may
+/// take: 40 ms of the actor's time.
+const GLANCES_MAX: usize = 4_000_000;
+/// What one of its pipelines may: every device of a large site thrice over, so that one that is hard to place leaves the
+/// others theirs.
+const GLANCES_OF_ONE_MAX: usize = 200_000;
+/// A look at all that a request says of a device with room, some 100 ns.
+const GLANCES_OF_LOOK: usize = 10;
+/// So many devices of an owner are gone through one by one; more of them are found by their load.
+const OWNED_LISTED_MAX: usize = 64;
 /// Once a node is found, so many others are tried for a better one.
 const NODES_BEYOND_MAX: usize = 64;
 
 /// What one pipeline wants.
+#[derive(Clone, Copy)]
 pub(crate) struct Wanted<'a> {
     pub(crate) request: &'a Request,
     pub(crate) way: &'a Way,
@@ -31,13 +40,15 @@ pub(crate) struct Wanted<'a> {
     pub(crate) near: &'a Near,
     /// What its service leaves it of a device.
     pub(crate) allowed: &'a dyn Fn(&Device) -> bool,
+    /// Only these: its service owns them, and tries them first (P10).
+    pub(crate) owned: Option<&'a BTreeSet<DeviceId>>,
     /// On one device, rather than on a node.
     pub(crate) on_one: bool,
     /// See [`Board::shape`].
     pub(crate) shape: usize,
 }
 
-/// A search looked at as many devices as it may.
+/// A search looked at as many devices as it may, for one pipeline or for the whole plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooCostly;
 
@@ -92,7 +103,10 @@ pub(crate) struct Board<'a> {
     host_kept: HostKept,
     shape_numbers: BTreeMap<(Constraints, Vec<Name>), usize>,
     shapes: Vec<Shape>,
-    looks: usize,
+    /// So far, by all pipelines, and when the present one began.
+    glances: (usize, usize),
+    /// The devices of the node that has most.
+    devices_of_node: u32,
     /// Leases that are only thought of.
     thought_of: u64,
 }
@@ -109,7 +123,8 @@ impl<'a> Board<'a> {
             host_kept,
             shape_numbers: BTreeMap::new(),
             shapes: Vec::new(),
-            looks: 0,
+            glances: (0, 0),
+            devices_of_node: 0,
             thought_of: u64::MAX,
         };
         let mut known: BTreeMap<Kind<'a>, usize> = BTreeMap::new();
@@ -124,6 +139,8 @@ impl<'a> Board<'a> {
             });
             board.spots.push(spot);
         }
+        let sizes = site.inventory.nodes().map(|(_, node)| node.devices.len());
+        board.devices_of_node = u32::try_from(sizes.max().unwrap_or(0)).unwrap_or(u32::MAX);
         let nodes = site.inventory.nodes();
         let loads: Vec<_> = nodes.filter_map(|(id, _)| Some((board.node_load(id)?, id))).collect();
         board.nodes.extend(loads);
@@ -165,6 +182,24 @@ impl<'a> Board<'a> {
             self.shapes.push(Shape { of_kinds: of_kinds(request), kinds: BTreeMap::new() });
         }
         number
+    }
+
+    /// The devices of the node that has most.
+    pub(crate) const fn devices_of_node(&self) -> u32 {
+        self.devices_of_node
+    }
+
+    /// The search for the next pipeline begins.
+    pub(crate) const fn begin(&mut self) {
+        self.glances.1 = self.glances.0;
+    }
+
+    /// Counts what a search takes.
+    pub(crate) fn spend(&mut self, glances: usize) -> Result<(), TooCostly> {
+        let (all, before) = &mut self.glances;
+        *all = all.saturating_add(glances);
+        let too_many = *all > GLANCES_MAX || all.saturating_sub(*before) > GLANCES_OF_ONE_MAX;
+        if too_many { Err(TooCostly) } else { Ok(()) }
     }
 
     fn spot(&self, id: DeviceId) -> Option<&Spot<'a>> {
@@ -249,6 +284,9 @@ impl<'a> Board<'a> {
             Near::Nodes(nodes) => return Some(of_nodes(nodes.iter().copied().collect())),
             Near::Anywhere => {}
         }
+        if let Some(few) = wanted.owned.filter(|owned| owned.len() <= OWNED_LISTED_MAX) {
+            return Some(few.iter().copied().collect());
+        }
         let named = constraints.node_allow.iter();
         let nodes: Vec<NodeId> =
             named.filter_map(|name| inventory.node_named(name.as_str())).collect();
@@ -288,12 +326,14 @@ impl<'a> Board<'a> {
         wanted: &Wanted<'_>,
         node: NodeId,
     ) -> Result<Option<(u64, Vec<DeviceId>)>, TooCostly> {
-        let Some(known) = self.site.inventory.node(node) else { return Ok(None) };
+        let devices = wanted.way.ask.devices as usize;
+        let known = self.site.inventory.node(node).filter(|it| it.devices.len() >= devices);
+        self.spend(1)?;
+        let Some(known) = known else { return Ok(None) };
         let mut ranks: Vec<Rank> = Vec::new();
         for id in &known.devices {
             ranks.extend(self.rank(wanted, *id)?);
         }
-        let devices = wanted.way.ask.devices as usize;
         ranks.sort_unstable();
         ranks.truncate(devices);
         let Some((after, ..)) = ranks.last().filter(|_| ranks.len() == devices) else {
@@ -320,15 +360,20 @@ impl<'a> Board<'a> {
 
     /// Where a device stands among those that would do; `None`: it does not.
     fn rank(&mut self, wanted: &Wanted<'_>, id: DeviceId) -> Result<Option<Rank>, TooCostly> {
-        self.looks = self.looks.saturating_add(1);
-        if self.looks > LOOKS_MAX {
-            return Err(TooCostly);
-        }
-        let Some(spot) = self.spot(id) else { return Ok(None) };
+        self.spend(1)?;
         let share = wanted.way.ask.share;
-        if !spot.room.fits(share) || !spot.room.fits(wanted.way.floor) {
+        if wanted.owned.is_some_and(|owned| !owned.contains(&id)) {
             return Ok(None);
         }
+        let roomy = |it: &&Spot<'_>| it.room.fits(share) && it.room.fits(wanted.way.floor);
+        let Some(kind) = self.spot(id).filter(roomy).map(|spot| spot.bucket.kind) else {
+            return Ok(None);
+        };
+        if !self.kind_serves(wanted, kind) {
+            return Ok(None);
+        }
+        self.spend(GLANCES_OF_LOOK)?;
+        let Some(spot) = self.spot(id) else { return Ok(None) };
         let device = spot.now;
         let Some(node) = self.site.inventory.node(device.node) else { return Ok(None) };
         let fits = serves_all(device, wanted.frameworks)
@@ -440,7 +485,8 @@ pub(crate) fn serves_all(device: &Device, frameworks: &[Name]) -> bool {
     frameworks.iter().all(|framework| device.facts.serves(framework))
 }
 
-/// A request without what names single nodes and devices, or asks for labels and hosts.
+/// A request without what names single nodes and devices, or asks for labels and hosts; and without how much it takes,
+/// in which those of one shape differ.
 fn of_kinds(request: &Request) -> Option<Request> {
     let constraints = Constraints {
         device_allow: Vec::new(),
@@ -453,12 +499,18 @@ fn of_kinds(request: &Request) -> Option<Request> {
         ..request.constraints.clone()
     };
     let fields: &RequestFields = request;
-    RequestFields { constraints, ..fields.clone() }.validate().ok()
+    let ask = Ask { devices: 1, share: Share::Exclusive };
+    RequestFields { constraints, ask, ..fields.clone() }.validate().ok()
 }
 
 /// What leases may count of a device, in bytes: an idle one is not loaded by what is kept back.
 fn leasable_bytes(device: &Device) -> u64 {
     device.facts.memory_ceiling_bytes().saturating_sub(device.facts.memory_reserve_bytes)
+}
+
+/// Whether a device that is held whole is large enough for the steps that say how much they take.
+pub(crate) fn is_large_enough(device: &Device, floor: Share) -> bool {
+    floor.memory_bytes() <= leasable_bytes(device) && floor.slots() <= device.facts.slots
 }
 
 fn bucket_of(kind: usize, room: Room, device: &Device) -> Bucket {

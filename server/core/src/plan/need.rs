@@ -78,19 +78,45 @@ impl Need {
     }
 
     fn devices_min(&self) -> u32 {
+        let wanted = |whole: bool| {
+            let takers = self.takers.iter();
+            takers.filter(move |it| (it.ask.share == Share::Exclusive) == whole)
+        };
+        if self.spreads() {
+            // A whole device is shared with no other step, parts share all that is left.
+            let whole = wanted(true).map(|it| it.ask.devices).fold(0, u32::saturating_add);
+            return whole.saturating_add(wanted(false).map(|it| it.ask.devices).max().unwrap_or(0));
+        }
         self.takers.iter().map(|taker| taker.ask.devices).max().unwrap_or(1)
     }
 
-    /// The ways to serve it, those with the fewest devices first.
-    pub(crate) fn ways(&self) -> impl Iterator<Item = Way> {
+    fn spreads(&self) -> bool {
+        self.overlap && self.scope == AffinityScope::Node
+    }
+
+    /// Over how many devices it may go where no node has more than so many: the fewest always, whether or not a node has
+    /// them.
+    pub(crate) fn counts(&self, devices_of_node: u32) -> std::ops::RangeInclusive<u32> {
         let least = self.devices_min();
         let all = self.takers.iter().map(|taker| taker.ask.devices).fold(0, u32::saturating_add);
-        let most = if self.overlap && self.scope == AffinityScope::Node {
-            all.min(SPREAD_MAX).max(least)
-        } else {
-            least
-        };
-        (least..=most).filter_map(|devices| self.way(devices))
+        let most = all.min(SPREAD_MAX).min(devices_of_node);
+        if self.spreads() { least..=most.max(least) } else { least..=least }
+    }
+
+    /// The way with the fewest devices.
+    pub(crate) fn first_way(&self) -> Option<Way> {
+        self.way(self.devices_min())
+    }
+
+    /// A device that is held whole has to be of some size, which a request cannot say.
+    pub(crate) fn has_floor(&self) -> bool {
+        let whole = self.takers.iter().filter(|it| it.ask.share == Share::Exclusive).count();
+        whole > 0 && whole < self.takers.len()
+    }
+
+    /// What trying one way to spread its steps over so many devices costs, in glances at a device.
+    pub(crate) fn way_cost(&self, devices: u32) -> usize {
+        if self.overlap { self.takers.len().saturating_mul(devices as usize) } else { 1 }
     }
 
     /// How its steps go onto so many devices; `None`: not at all.

@@ -4,35 +4,53 @@
 //! nobody, and preempts nobody. Each pipeline that takes devices gets a lease of its own, whose request id and affinity
 //! key end in the pipeline's name, so that it is renewed, released and taken up again like any other (P16).
 
-use std::collections::{BTreeMap, BTreeSet};
+mod reasons;
+mod repeat;
 
-use super::{Scheduler, explain::count};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use super::Scheduler;
 use crate::{
     affinity::Near,
     event::Event,
     id::{DeviceId, Holder, LeaseId, Name},
     inventory::Device,
-    lease::{Basis, Lease, Why},
+    lease::{Basis, Why},
     order::{Class, OrderKey, Rank, Standing},
-    output::{Exclusion, Output, Rejection},
+    output::{Output, Rejection},
     placement::Site,
     plan::{
         Assignment, DEVICE_MEMORY_TYPES, HOST_MEMORY_TYPES, Load, Need, Pipeline, Plan, Planned,
-        Reservation, Unassigned, Way,
-        board::{Board, TooCostly, Wanted, load_permille, serves_all},
+        Unassigned, Way,
+        board::{Board, TooCostly, Wanted},
         weight,
     },
-    request::{Ask, InvalidField, Priority, Request},
-    state::REMEMBERED_AGE_MAX,
+    request::{Ask, InvalidField, Priority, Request, Share},
 };
 
-/// Why a pipeline has no device is counted anew for so many that differ: a look at every device each, 16 × 0.6 ms.
-const REASONS_MAX: usize = 16;
-/// So many ways to serve a pipeline are looked at for its reason.
-const WAYS_EXPLAINED_MAX: usize = 8;
-const TOO_COSTLY: &str = "the plan needs more looks at devices than one may take; ask for it in parts, or with fewer \
-                          different constraints";
-const ALIKE: &str = "nothing that is free fits it, as with others of the plan that are explained";
+/// What pipelines have in common that fit in the same places: how much they take, what a whole device has to have at
+/// least, and the number of their constraints.
+type Alike = (Ask, Share, usize);
+
+/// A pipeline that takes devices.
+struct Wish<'a> {
+    /// Its place in the plan.
+    index: usize,
+    pipeline: &'a Pipeline,
+    need: &'a Need,
+    /// With the fewest devices.
+    way: Way,
+    request: Request,
+}
+
+/// One that found no place.
+struct Left<'a> {
+    wish: Wish<'a>,
+    too_costly: bool,
+}
 
 /// Where a pipeline was put.
 struct Put {
@@ -46,6 +64,22 @@ struct Draft {
     puts: Vec<Option<Put>>,
     unassigned: BTreeMap<usize, Unassigned>,
     used: Vec<(DeviceId, u64, u64, u32)>,
+}
+
+impl<'a> Wish<'a> {
+    fn of(index: usize, pipeline: &'a Pipeline) -> Option<Self> {
+        let need = pipeline.need.as_ref()?;
+        let way = need.first_way()?;
+        Some(Self { index, pipeline, need, request: pipeline.request(way.ask)?, way })
+    }
+
+    /// Those that need most go first.
+    fn order(&self) -> impl Ord + use<> {
+        let (whole, bytes, slots) = weight(self.way.ask.share);
+        let devices = u64::from(self.way.ask.devices);
+        let size = (whole, bytes.saturating_mul(devices), u64::from(slots).saturating_mul(devices));
+        (Reverse(size), Reverse(devices), self.index)
+    }
 }
 
 impl Scheduler {
@@ -64,10 +98,10 @@ impl Scheduler {
     /// Grants a plan, all of it or nothing.
     pub(super) fn reserve(&mut self, plan: &Plan, out: &mut Output) -> Result<Planned, Rejection> {
         let Some(reserve) = &plan.reserve else { return self.plan(plan) };
-        self.memory_types_are_known(plan)?;
         if let Some(before) = self.reserved_before(plan, reserve)? {
             return Ok(before);
         }
+        self.memory_types_are_known(plan)?;
         let key = self.last_key(reserve.priority, &reserve.holder.service);
         let draft = self.draft(plan, key, &reserve.holder)?;
         if let Some((pipeline, why)) = draft.unassigned.first_key_value() {
@@ -140,92 +174,6 @@ impl Scheduler {
         Ok(())
     }
 
-    /// The same plan was reserved before: its leases as they are (P16).
-    fn reserved_before(
-        &self,
-        plan: &Plan,
-        reserve: &Reservation,
-    ) -> Result<Option<Planned>, Rejection> {
-        let known = self.known_requests(reserve);
-        let mut found: Vec<Option<(LeaseId, Way)>> = Vec::new();
-        let mut missing = false;
-        for pipeline in &plan.pipelines {
-            let Some(need) = &pipeline.need else {
-                found.push(None);
-                continue;
-            };
-            let earlier = self.earlier_of(pipeline, need)?;
-            missing = missing || earlier.is_none();
-            found.push(earlier);
-        }
-        let count = found.iter().flatten().count();
-        let other = known.iter().find(|id| !found.iter().flatten().any(|(it, _)| it == *id));
-        if let Some(lease) = other.or_else(|| known.first().filter(|_| missing)) {
-            return Err(Rejection::RequestIdReused { lease: *lease });
-        }
-        Ok((count > 0).then(|| self.as_reserved(plan, found)))
-    }
-
-    /// The leases that the request ids of a reservation name, whichever pipelines they are of.
-    fn known_requests(&self, reserve: &Reservation) -> Vec<LeaseId> {
-        let Some(service) = self.state.services().get(&reserve.holder.service) else {
-            return Vec::new();
-        };
-        let first = Name::new(&format!("{}/", reserve.request_id));
-        let named = service.requests.range(first.clone()..);
-        let named = named.take_while(|(id, _)| id.as_str().starts_with(first.as_str()));
-        let known = |lease: &&Lease| {
-            let young = lease.ended_at.is_none_or(|at| self.now().since(at) <= REMEMBERED_AGE_MAX);
-            young && lease.request.holder == reserve.holder
-        };
-        let leases = named.filter_map(|(_, id)| self.state.lease(*id)).filter(known);
-        // One more than a plan has pipelines is one too many already.
-        leases.take(crate::plan::PIPELINES_MAX.saturating_add(1)).map(|lease| lease.id).collect()
-    }
-
-    fn earlier_of(
-        &self,
-        pipeline: &Pipeline,
-        need: &Need,
-    ) -> Result<Option<(LeaseId, Way)>, Rejection> {
-        let Some(Way { ask, .. }) = need.ways().next() else { return Ok(None) };
-        let Some(request) = pipeline.request(ask) else { return Ok(None) };
-        let named = self.state.services().get(&request.holder.service);
-        let named = named.and_then(|it| it.requests.get(pipeline.request_id()).copied());
-        let Some(lease) = named.and_then(|id| self.state.lease(id)) else { return Ok(None) };
-        // With as many devices as it was reserved with: what was free decided that.
-        let way = need.way(lease.request.ask.devices);
-        let way = way.ok_or(Rejection::RequestIdReused { lease: lease.id })?;
-        let Some(request) = pipeline.request(way.ask) else { return Ok(None) };
-        Ok(self.earlier(&request)?.map(|id| (id, way)))
-    }
-
-    fn as_reserved(&self, plan: &Plan, found: Vec<Option<(LeaseId, Way)>>) -> Planned {
-        let mut pipelines: BTreeMap<DeviceId, u32> = BTreeMap::new();
-        let mut assignments = Vec::new();
-        for (pipeline, found) in plan.pipelines.iter().zip(found) {
-            let lease = found.as_ref().and_then(|(id, _)| self.state.lease(*id));
-            let Some((lease, (_, way))) = lease.zip(found) else {
-                assignments.push(Assignment::default());
-                continue;
-            };
-            for id in lease.devices.iter().filter(|_| lease.state.holds()) {
-                let entry = pipelines.entry(*id).or_default();
-                *entry = entry.saturating_add(1);
-            }
-            let mut assignment = self.assignment(pipeline, &way, &lease.devices);
-            assignment.lease = Some(Box::new(self.lease_view_of(lease.id)));
-            assignments.push(assignment);
-        }
-        let site = self.site();
-        let load = |(id, pipelines): (DeviceId, u32)| {
-            let now = load_permille(&site, id, site.inventory.device(id)?);
-            self.load((id, now, now, pipelines))
-        };
-        let loads = pipelines.into_iter().filter_map(load).collect();
-        Planned { assignments, loads, complete: true, reserved: true }
-    }
-
     /// Whether every memory type lies in host memory, or on devices that are known.
     fn memory_types_are_known(&self, plan: &Plan) -> Result<(), Rejection> {
         let unusual = plan.pipelines.iter().flat_map(|pipeline| &pipeline.unusual);
@@ -251,163 +199,89 @@ impl Scheduler {
     /// Puts the pipelines on the board, those that need most first.
     fn draft(&self, plan: &Plan, key: OrderKey, holder: &Holder) -> Result<Draft, Rejection> {
         let needs = plan.pipelines.iter().enumerate();
-        let mut order: Vec<(usize, &Pipeline, &Need, Way)> = needs
-            .filter_map(|(index, it)| {
-                Some((index, it, it.need.as_ref()?, it.need.as_ref()?.ways().next()?))
-            })
-            .collect();
+        let mut order: Vec<Wish<'_>> =
+            needs.filter_map(|(index, it)| Wish::of(index, it)).collect();
         if !order.is_empty() && self.state.inventory().nodes().len() == 0 {
             return Err(Rejection::InventoryUnknown);
         }
-        order.sort_by_key(|(index, _, _, way)| {
-            let (whole, bytes, slots) = weight(way.ask.share);
-            let devices = u64::from(way.ask.devices);
-            let size =
-                (whole, bytes.saturating_mul(devices), u64::from(slots).saturating_mul(devices));
-            (std::cmp::Reverse(size), std::cmp::Reverse(devices), *index)
-        });
-        let site = self.site();
+        order.sort_by_key(Wish::order);
+        let (site, rank) = (self.site(), key.rank());
+        let owned = self.owned_by(&holder.service);
         let mut board = Board::new(&site, self.host_kept(key, &holder.service, None));
         let mut puts: Vec<Option<Put>> = plan.pipelines.iter().map(|_| None).collect();
-        let mut left: Vec<(usize, &Pipeline, &Need)> = Vec::new();
-        // What did not fit once does not fit later: room only shrinks.
+        let mut left: Vec<Left<'_>> = Vec::new();
         let mut failed = BTreeSet::new();
-        let mut too_costly = false;
-        for (index, pipeline, need, _) in order {
-            let put = if too_costly {
-                Ok(None)
-            } else {
-                self.put(pipeline, need, (&mut board, key.rank()), &mut failed)
-            };
-            too_costly = too_costly || put.is_err();
-            match put {
-                Ok(Some(put)) => {
-                    if let Some(slot) = puts.get_mut(index) {
-                        *slot = Some(put);
-                    }
-                }
-                _ => left.push((index, pipeline, need)),
+        for wish in order {
+            board.begin();
+            let put = self.put(&wish, (&mut board, rank), &owned, &mut failed);
+            let too_costly = put.is_err();
+            match (put, puts.get_mut(wish.index)) {
+                (Ok(Some(put)), Some(slot)) => *slot = Some(put),
+                _ => left.push(Left { wish, too_costly }),
             }
         }
-        let unassigned = self.reasons(&left, &mut board, too_costly);
+        let unassigned = self.reasons(&left, &mut board);
         Ok(Draft { puts, unassigned, used: board.used() })
+    }
+
+    /// The devices that a service owns.
+    fn owned_by(&self, service: &Name) -> BTreeSet<DeviceId> {
+        if !self.policy.owners.iter().any(|owner| owner.service == *service) {
+            return BTreeSet::new();
+        }
+        let (site, devices) = (self.site(), self.state.inventory().devices());
+        devices.map(|(id, _)| id).filter(|id| site.owner(*id) == Some(service)).collect()
     }
 
     fn put(
         &self,
-        pipeline: &Pipeline,
-        need: &Need,
+        wish: &Wish<'_>,
         (board, rank): (&mut Board<'_>, Rank),
-        failed: &mut BTreeSet<(Ask, usize)>,
+        owned: &BTreeSet<DeviceId>,
+        failed: &mut BTreeSet<Alike>,
     ) -> Result<Option<Put>, TooCostly> {
-        for way in need.ways() {
-            let Some(request) = pipeline.request(way.ask) else { continue };
-            let near = Near::of(&self.state, &request);
-            let frameworks = &pipeline.frameworks;
-            let shape = board.shape(&request, frameworks);
-            if near == Near::Anywhere && failed.contains(&(request.ask, shape)) {
+        let (mut request, frameworks) = (wish.request.clone(), &wish.pipeline.frameworks);
+        // Not written into the lease's request: it is the service's preference, as configured now (P16).
+        let mut preferring = self.preferring(&request).unwrap_or_else(|| request.clone());
+        let shape = board.shape(&preferring, frameworks);
+        for devices in wish.need.counts(board.devices_of_node()) {
+            board.spend(wish.need.way_cost(devices))?;
+            let Some(way) = wish.need.way(devices) else { continue };
+            if !request.set_ask(way.ask) || !preferring.set_ask(way.ask) {
                 continue;
             }
-            let on_one = request.ask.devices == 1 && !request.constraints.same_node;
+            let near = Near::of(&self.state, &request);
+            let alike = (way.ask, way.floor, shape);
+            if near == Near::Anywhere && failed.contains(&alike) {
+                continue;
+            }
             let limits = self.limits(&request, rank);
-            let share = request.ask.share;
-            let allowed = |device: &Device| limits.is_none_or(|it| it.allow(device, share));
-            let allowed = &allowed;
+            let allowed = |device: &Device| limits.is_none_or(|it| it.allow(device, way.ask.share));
             let wanted = Wanted {
-                allowed,
-                request: &request,
+                request: &preferring,
                 way: &way,
                 frameworks,
                 near: &near,
-                on_one,
+                allowed: &allowed,
+                owned: None,
+                on_one: way.ask.devices == 1 && !request.constraints.same_node,
                 shape,
             };
-            if let Some(devices) = board.find(&wanted)? {
+            let own = match owned.is_empty() {
+                true => None,
+                false => board.find(&Wanted { owned: Some(owned), ..wanted })?,
+            };
+            let found = if own.is_some() { own } else { board.find(&wanted)? };
+            if let Some(devices) = found {
                 board.take(&request, &devices);
                 return Ok(Some(Put { request, way, devices }));
             }
+            // What did not fit once does not fit later: room only shrinks.
             if near == Near::Anywhere {
-                failed.insert((request.ask, shape));
+                failed.insert(alike);
             }
         }
         Ok(None)
-    }
-
-    /// Why pipelines have no devices.
-    fn reasons(
-        &self,
-        left: &[(usize, &Pipeline, &Need)],
-        board: &mut Board<'_>,
-        too_costly: bool,
-    ) -> BTreeMap<usize, Unassigned> {
-        let mut told: BTreeMap<(Ask, usize), Unassigned> = BTreeMap::new();
-        let mut reasons = BTreeMap::new();
-        for (index, pipeline, need) in left {
-            let Some(request) = self.most_likely(pipeline, need) else { continue };
-            let alike = (request.ask, board.shape(&request, &pipeline.frameworks));
-            let known = told.get(&alike).cloned();
-            let why = known.unwrap_or_else(|| {
-                if too_costly {
-                    return Unassigned { reason: TOO_COSTLY.to_owned(), never: false };
-                }
-                if told.len() >= REASONS_MAX {
-                    return Unassigned { reason: ALIKE.to_owned(), never: false };
-                }
-                let why = self.why_unassigned(&request, pipeline, board);
-                told.insert(alike, why.clone());
-                why
-            });
-            reasons.insert(*index, why);
-        }
-        reasons
-    }
-
-    /// The first way to serve a pipeline that some known node could serve when empty; else the first.
-    fn most_likely(&self, pipeline: &Pipeline, need: &Need) -> Option<Request> {
-        let ways = need.ways().take(WAYS_EXPLAINED_MAX);
-        let requests: Vec<Request> = ways.filter_map(|way| pipeline.request(way.ask)).collect();
-        let site = self.site();
-        let several = requests.len() > 1;
-        let possible = requests.iter().find(|it| several && site.unsatisfiable(it).is_none());
-        possible.or(requests.first()).cloned()
-    }
-
-    fn why_unassigned(
-        &self,
-        request: &Request,
-        pipeline: &Pipeline,
-        board: &Board<'_>,
-    ) -> Unassigned {
-        let site = self.site();
-        let wanted = request.ask.devices;
-        if let Some(report) = site.unsatisfiable(request) {
-            let reason = format!("no known node could satisfy it even when empty: {report}");
-            return Unassigned { reason, never: true };
-        }
-        let near = Near::of(&self.state, request);
-        let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
-        let (mut known, mut suitable) = (0usize, 0usize);
-        for (id, device) in self.state.inventory().devices() {
-            known = known.saturating_add(1);
-            if let Some(exclusion) = site.exclusion(device, request) {
-                count(&mut counts, exclusion.field());
-            } else if !serves_all(device, &pipeline.frameworks) {
-                count(&mut counts, Exclusion::Framework.field());
-            } else {
-                suitable = suitable.saturating_add(1);
-                let what = self.hindrance((id, device), (LeaseId(0), request), &near);
-                let planned = board.is_taken_by_plan(id).then_some("taken by others of the plan");
-                let what = what.or(planned);
-                count(&mut counts, what.unwrap_or("free, but too little with others of the plan"));
-            }
-        }
-        let devices = if wanted == 1 { "device" } else { "devices" };
-        let mut reason =
-            format!("{wanted} {devices} wanted, {suitable} of {known} known would do when empty");
-        for (what, count) in counts {
-            reason.push_str(&format!("; {what}: {count}"));
-        }
-        Unassigned { reason, never: suitable < wanted as usize }
     }
 
     fn planned(&self, plan: &Plan, draft: &Draft) -> Planned {
