@@ -9,6 +9,8 @@
 pub(crate) mod board;
 mod need;
 
+use std::collections::BTreeSet;
+
 use crate::{
     id::{Holder, Name},
     request::{
@@ -27,8 +29,11 @@ pub const PIPELINES_MAX: usize = 1_000;
 pub const STEPS_MAX: usize = 256;
 /// The most steps of a plan: an answer names each with its devices, 10,000 × some 170 bytes are 1.7 MB.
 pub const STEPS_IN_ALL_MAX: usize = 10_000;
-/// The most devices that all steps of a plan take together: 16,384 × 40 bytes are 0.7 MB of the answer.
-pub const DEVICES_IN_ALL_MAX: u64 = 16_384;
+/// The most devices that all steps of a plan take together: 10,240 × 44 bytes are 0.5 MB of the answer.
+pub const DEVICES_IN_ALL_MAX: u64 = 10_240;
+/// The most devices of all pipelines together: an assignment tells each, and its lease once more, 4,096 × 2 × 130 bytes
+/// are 1.1 MB. With the steps and 1,000 leases of some 500 bytes an answer stays below 4 MB, which a plain client takes.
+pub const DEVICES_OF_PIPELINES_MAX: u64 = 4_096;
 /// All texts of a plan's constraints together: a reservation writes them into one batch of the journal (8 MiB).
 pub const CONSTRAINTS_IN_ALL_BYTES_MAX: usize = 1 << 20;
 /// The longest request id or affinity key of a reservation …
@@ -191,10 +196,10 @@ impl PlanFields {
         if let Some(reserve) = &reserve {
             reserve.validate().map_err(|invalid| invalid.within("reserve"))?;
         }
-        let mut names: Vec<&Name> = pipelines.iter().map(|pipeline| &pipeline.name).collect();
-        if let Some(twice) = repeated(&mut names) {
-            let bound = "unique within the plan";
-            return Err(InvalidField::new("pipelines.name", format!("{twice} twice"), bound));
+        let names: Vec<&Name> = pipelines.iter().map(|pipeline| &pipeline.name).collect();
+        if let Some((index, twice)) = repeated(&names) {
+            let (field, bound) = (format!("pipelines[{index}].name"), "unique within the plan");
+            return Err(InvalidField::new(field, format!("{twice} twice"), bound));
         }
         let checked = pipelines.into_iter().enumerate().map(|(index, pipeline)| {
             let at = format!("pipelines[{index}]");
@@ -209,6 +214,7 @@ impl PlanFields {
                 *field = format!("pipelines[{index}].{field}");
             }
         }
+        devices_of_pipelines(&pipelines)?;
         Ok(Plan { pipelines, reserve })
     }
 }
@@ -243,10 +249,10 @@ impl PipelineFields {
         if self.constraints.same_node {
             return Err(InvalidField::new("constraints.same_node", "true", own));
         }
-        let mut names: Vec<&Name> = self.steps.iter().map(|step| &step.name).collect();
-        if let Some(twice) = repeated(&mut names) {
-            let bound = "unique within the pipeline";
-            return Err(InvalidField::new("steps.name", format!("{twice} twice"), bound));
+        let names: Vec<&Name> = self.steps.iter().map(|step| &step.name).collect();
+        if let Some((index, twice)) = repeated(&names) {
+            let (field, bound) = (format!("steps[{index}].name"), "unique within the pipeline");
+            return Err(InvalidField::new(field, format!("{twice} twice"), bound));
         }
         let (mut frameworks, mut unusual) = (Vec::new(), Vec::new());
         for (index, step) in self.steps.iter().enumerate() {
@@ -399,12 +405,27 @@ fn devices_in_all(pipelines: &[PipelineFields]) -> Result<(), InvalidField> {
     Err(InvalidField::new("pipelines.steps.ask.devices", devices, bound))
 }
 
-fn repeated(names: &mut [&Name]) -> Option<Name> {
-    names.sort_unstable();
-    names.windows(2).find_map(|pair| match pair {
-        [one, other] if one == other => Some((*one).clone()),
-        _ => None,
-    })
+/// The place of the first name that stands there once more, and the name.
+fn repeated(names: &[&Name]) -> Option<(usize, Name)> {
+    let mut seen = BTreeSet::new();
+    let twice = names.iter().enumerate().find(|(_, name)| !seen.insert(**name));
+    twice.map(|(index, name)| (index, (*name).clone()))
+}
+
+fn devices_of_pipelines(pipelines: &[Pipeline]) -> Result<(), InvalidField> {
+    let mut devices = 0u64;
+    for (index, need) in
+        pipelines.iter().enumerate().filter_map(|(at, it)| Some((at, it.need.as_ref()?)))
+    {
+        devices = devices.saturating_add(u64::from(*need.counts(u32::MAX).end()));
+        if devices > DEVICES_OF_PIPELINES_MAX {
+            let bound =
+                format!("at most {DEVICES_OF_PIPELINES_MAX} over all pipelines of the plan");
+            let field = format!("pipelines[{index}].steps.ask.devices");
+            return Err(InvalidField::new(field, devices, bound));
+        }
+    }
+    Ok(())
 }
 
 fn count(field: &'static str, value: usize, min: usize, max: usize) -> Result<(), InvalidField> {
@@ -419,6 +440,11 @@ fn short(field: &'static str, name: &Name, max: usize) -> Result<(), InvalidFiel
     if bytes > max && bytes <= LABEL_BYTES_MAX {
         let bound = format!("1 to {max} bytes without control characters");
         return Err(InvalidField::new(field, format!("{bytes} bytes long"), bound));
+    }
+    // A lease's request id is the plan's and the pipeline's name, with a slash between them: there is one way to read it.
+    if name.as_str().contains('/') {
+        let bound = format!("1 to {max} bytes without control characters or slashes");
+        return Err(InvalidField::new(field, format!("{:?}", name.as_str()), bound));
     }
     label(field, name)
 }

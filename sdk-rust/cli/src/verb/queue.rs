@@ -40,14 +40,15 @@ pub struct Options {
 pub(crate) async fn queue(context: &Context, options: &Options) -> Result<(), Failure> {
     let client = context.connect().await?;
     if options.watch {
-        let draw = async || read(&client, options).await.map(|queue| text(context, &queue));
+        let draw =
+            async || read(&client, options).await.map(|queue| text(context, options, &queue));
         return watching::redraw(context, &client, draw).await;
     }
     let queue = read(&client, options).await?;
     if context.output.json {
         return context.output.object(&queue);
     }
-    context.output.text(&text(context, &queue))
+    context.output.text(&text(context, options, &queue))
 }
 
 async fn read(client: &Client, options: &Options) -> Result<view::Queue, Failure> {
@@ -55,7 +56,7 @@ async fn read(client: &Client, options: &Options) -> Result<view::Queue, Failure
     Ok(view::Queue::from(&queue))
 }
 
-fn text(context: &Context, queue: &view::Queue) -> String {
+fn text(context: &Context, options: &Options, queue: &view::Queue) -> String {
     let style = Style::of(&context.output);
     let shown = queue.entries.len() as u64;
     let mut parts = Vec::new();
@@ -67,8 +68,15 @@ fn text(context: &Context, queue: &view::Queue) -> String {
     } else {
         parts.push(table::queue(queue, style));
     }
-    if shown > 0 && queue.waiting > shown {
-        parts.push(format!("{shown} of {} that wait.", queue.waiting));
+    // Of one service, those of others are not missing.
+    let waiting = match &options.service {
+        Some(only) => (queue.services.iter())
+            .find(|share| share.service == *only)
+            .map_or(shown, |share| share.waiting.used),
+        None => queue.waiting,
+    };
+    if shown > 0 && waiting > shown {
+        parts.push(format!("{shown} of {waiting} that wait."));
     }
     if !queue.services.is_empty() {
         parts.push(table::services(queue, style));

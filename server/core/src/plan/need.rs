@@ -48,6 +48,7 @@ const ONE_SLOT: Ask = Ask { devices: 1, share: Share::Part { slots: Some(1), mem
 impl Need {
     /// What the steps of a pipeline need; `None`: no device.
     pub(super) fn of(pipeline: &PipelineFields) -> Result<Option<Self>, InvalidField> {
+        slots_have_bytes(pipeline)?;
         let mut takers = Vec::new();
         for (index, step) in pipeline.steps.iter().enumerate() {
             let taken = taken(step, pipeline.scope);
@@ -173,6 +174,18 @@ impl Need {
         let floor = parts.fold(NOTHING, larger);
         Some(Way { ask: Ask { devices, share }, floor, steps })
     }
+}
+
+/// Slots without bytes take their share of a device's memory (P8), which is a figure of the device and cannot be combined
+/// with bytes that other steps name. A step that says nothing takes no memory beside those.
+fn slots_have_bytes(pipeline: &PipelineFields) -> Result<(), InvalidField> {
+    let asks = || pipeline.steps.iter().map(|step| step.ask.map(|ask| figures(ask.share)));
+    let names_bytes = asks().flatten().any(|(_, bytes)| bytes.is_some());
+    let bare = asks().position(|figures| matches!(figures, Some((Some(_), None))));
+    let Some(step) = bare.filter(|_| names_bytes) else { return Ok(()) };
+    let field = format!("steps[{step}].ask.memory_bytes");
+    let bound = "given, as by other steps of the pipeline: slots without it take their share of all of a device's memory";
+    Err(InvalidField::new(field, "absent", bound))
 }
 
 /// What one step takes; `None`: no device.

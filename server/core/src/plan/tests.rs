@@ -81,7 +81,7 @@ fn a_refusal_names_the_field_by_its_path() {
     wrong.steps = vec![step("cpu", "numpy", "", part(1, 1, 1))];
     assert_eq!(fault(wrong.clone(), None), "pipelines[0].steps[0].ask");
     wrong.steps = vec![step("a", "torch", "", None), step("a", "torch", "", None)];
-    assert_eq!(fault(wrong.clone(), None), "pipelines[0].steps.name");
+    assert_eq!(fault(wrong.clone(), None), "pipelines[0].steps[1].name");
     wrong.steps = Vec::new();
     assert_eq!(fault(wrong, None), "pipelines[0].steps");
     let mut near = pipeline(AffinityScope::Device, false, &[None]);
@@ -101,6 +101,35 @@ fn a_refusal_names_the_field_by_its_path() {
     assert_eq!(fault(fine.clone(), Some(reserve.clone())), "reserve.request_id");
     let reserve = Reservation { request_id: "id".into(), ttl: Span::ZERO, ..reserve };
     assert_eq!(fault(fine, Some(reserve)), "reserve.ttl");
+}
+
+#[test]
+fn slots_that_imply_memory_are_not_mixed_with_bytes() {
+    let bare = Some(Ask { devices: 1, share: Share::Part { slots: Some(2), memory_bytes: None } });
+    let mixed = pipeline(AffinityScope::Device, false, &[part(1, 1, 1), bare]);
+    assert_eq!(fault(mixed, None), "pipelines[0].steps[1].ask.memory_bytes");
+    check(AffinityScope::Device, false, &[None, bare], bare);
+    check(AffinityScope::Device, false, &[None, part(1, 2, 7)], part(1, 2, 7));
+}
+
+#[test]
+fn names_of_a_plan_that_become_ids_have_no_slash() {
+    let mut slashed = pipeline(AffinityScope::Device, false, &[None]);
+    slashed.name = "a/b".into();
+    assert_eq!(fault(slashed, None), "pipelines[0].name");
+}
+
+#[test]
+fn the_devices_of_all_pipelines_have_a_bound() {
+    let wide = Some(Ask { devices: 64, share: Share::Exclusive });
+    let named = |number: usize| {
+        let name = Name::new(&format!("p{number}"));
+        PipelineFields { name, ..pipeline(AffinityScope::Node, false, &[wide]) }
+    };
+    let plan =
+        |count: usize| PlanFields { pipelines: (0..count).map(named).collect(), reserve: None };
+    assert!(plan(64).validate().is_ok());
+    assert_eq!(plan(65).validate().unwrap_err().field, "pipelines[64].steps.ask.devices");
 }
 
 #[test]

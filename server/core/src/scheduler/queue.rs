@@ -19,6 +19,8 @@ use crate::{
 
 /// The most entries told: 1,000 × some 1.5 KiB are 1.5 MB of an answer.
 const ENTRIES_MAX: usize = 1_000;
+/// All texts of their constraints, beside the 1.5 KiB: the page ends before it has more.
+const CONSTRAINT_BYTES_MAX: usize = 1 << 20;
 /// The most services told: 1,000 × some 300 bytes are 300 KB.
 const SERVICES_TOLD_MAX: usize = 1_000;
 /// See the head of this file: at some 100 ns each 20 ms.
@@ -41,7 +43,12 @@ impl Scheduler {
             };
             self.queue_entry(key, position, (&mut held_back, &places))
         };
-        let entries = keys.into_iter().enumerate().filter_map(entry).collect();
+        let mut text_bytes = 0usize;
+        let within = |told: &QueueEntryView| {
+            text_bytes = text_bytes.saturating_add(told.lease.request.constraints.text_bytes());
+            text_bytes <= CONSTRAINT_BYTES_MAX
+        };
+        let entries = keys.into_iter().enumerate().filter_map(entry).take_while(within).collect();
         let tally = self.state.tally();
         let waiting = tally.queued.saturating_add(tally.paused);
         QueueView { entries, waiting, services: self.services_by_use(service) }
