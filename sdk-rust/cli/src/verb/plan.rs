@@ -47,7 +47,7 @@ pub struct Options {
     #[arg(long)]
     reserve: bool,
 
-    /// Stay, and renew the leases until Ctrl-C, SIGTERM, or one of them is lost; then release them
+    /// Stay, and renew the leases until a signal, or the loss of one; then release them
     #[arg(long, requires = "reserve", help_heading = "With --reserve")]
     hold: bool,
 
