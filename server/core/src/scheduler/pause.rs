@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::Scheduler;
 use crate::{
+    attribution,
     deadline::Deadline,
     event::Event,
     id::{DeviceId, Holder, LeaseId},
-    inventory::Device,
     lease::{DropCause, Lease, State as LeaseState},
     order::{Rank, Standing},
     output::Output,
@@ -57,23 +57,26 @@ impl Scheduler {
         Rank::new(standing, self.now(), self.policy.aging_step)
     }
 
-    /// What the declared tree of a PAUSED lease still uses of devices, such as the context of a process that was stopped. It
-    /// is in the bytes that the lease asks for, so that to its resume it is not foreign (P15). What other leases of the
-    /// same process hold or close explains it already.
+    /// What the declared tree of a PAUSED lease still uses of the devices it held, such as the context of a process that was
+    /// stopped: up to its size, so that to its resume it is not foreign (P15). What is above that is, and what other leases
+    /// of the same process hold or close explains it already.
     pub(super) fn own_use(&self, id: LeaseId) -> OwnUse {
         let lease = self.state.lease(id).filter(|lease| lease.state == LeaseState::Paused);
-        let Some(process) = lease.and_then(|lease| lease.request.process) else {
+        let Some((lease, process)) = lease.and_then(|lease| Some((lease, lease.request.process?)))
+        else {
             return OwnUse::default();
         };
         let declares = |lease: &LeaseId| {
             self.state.lease(*lease).is_some_and(|lease| lease.request.process == Some(process))
         };
-        let own = |(id, device): (DeviceId, &Device)| {
-            let used = self.soft.measured.device(id)?.used_by(process).filter(|used| *used > 0)?;
+        let own = |id: &DeviceId| {
+            let device = self.state.inventory().device(*id)?;
+            let used = self.soft.measured.device(*id)?.used_by(process).filter(|used| *used > 0)?;
+            let used = used.min(attribution::size_bytes(lease.request.ask.share, device));
             let others = device.holding.keys().chain(device.closed.keys()).any(declares);
-            (!device.facts.answers_at_once && !others).then_some((id, used))
+            (!device.facts.answers_at_once && !others).then_some((*id, used))
         };
-        let bytes = self.state.inventory().devices().filter_map(own).collect();
+        let bytes = lease.devices.iter().filter_map(own).collect();
         OwnUse { process: Some(process), bytes }
     }
 
