@@ -18,6 +18,8 @@ pub(super) const TABLE: &str = "services";
 pub(super) const OTHERS: &str = "*";
 /// The most tables: each takes some 300 bytes, and more services than these are never known at once.
 pub(super) const TABLES_MAX: usize = 65_536;
+/// The largest number of a quota: more leases than there can ever be.
+const COUNT_MAX: u64 = 1_000_000_000;
 /// What a name must be.
 pub(super) const NAME_FORM: &str = "a table named by a service of 1 to 128 bytes, or by \"*\" for all others; at most 65536 of them";
 
@@ -111,7 +113,9 @@ impl ServiceKey {
             Field::Weight => {
                 settings.weight = within(u32::try_from(count(raw)?).ok()?, 1, WEIGHT_MAX)?;
             }
-            Field::Count(at) => *at(settings) = unless("none", raw, count)?,
+            Field::Count(at) => {
+                *at(settings) = unless("none", raw, |raw| within(count(raw)?, 0, COUNT_MAX))?;
+            }
             Field::Size(at) => {
                 let read = |raw: &Raw| within(size(raw)?, 1, MEMORY_BYTES_MAX);
                 *at(settings) = unless("none", raw, read)?;
@@ -124,7 +128,7 @@ impl ServiceKey {
     fn form(&self) -> String {
         match self.field {
             Field::Weight => format!("a number from 1 to {WEIGHT_MAX}"),
-            Field::Count(_) => "a number from 0, or none".to_owned(),
+            Field::Count(_) => format!("a number from 0 to {COUNT_MAX}, or none"),
             Field::Size(_) => {
                 format!("a size such as 8GiB, from 1B to {}, or none", show_size(MEMORY_BYTES_MAX))
             }

@@ -85,14 +85,7 @@ impl Story {
         match words.word(0) {
             "node" => self.node(&words),
             "change" => self.change(&words),
-            "frameworks" => {
-                let uuid = words.word(1);
-                let name = self.home_of(uuid);
-                let facts = Arc::make_mut(&mut self.model(uuid).facts);
-                facts.frameworks = words.word(2).split(',').map(Name::new).collect();
-                let seen = self.world.observe(&name);
-                self.tell(seen);
-            }
+            "frameworks" => self.frameworks(&words),
             "uses" => self.uses(&words),
             "impostor" => {
                 let reading = MemoryReading::default();
@@ -225,6 +218,15 @@ impl Story {
         if let Some(slots) = words.number("slots") {
             facts.slots = u32::try_from(slots).expect("few slots");
         }
+        let seen = self.world.observe(&name);
+        self.tell(seen);
+    }
+
+    pub(crate) fn frameworks(&mut self, words: &Words<'_>) {
+        let uuid = words.word(1);
+        let name = self.home_of(uuid);
+        let facts = Arc::make_mut(&mut self.model(uuid).facts);
+        facts.frameworks = words.word(2).split(',').map(Name::new).collect();
         let seen = self.world.observe(&name);
         self.tell(seen);
     }
