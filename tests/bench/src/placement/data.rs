@@ -96,8 +96,11 @@ const ARRIVALS: (&str, &str) = ("arrivals_", ".csv.gz");
 const PUBLISHED: &str = "fgd_published_alloc.csv";
 
 impl Folder {
+    /// A folder of traces, or one that has such a folder in it as `openb`.
     pub(super) fn new(path: &Path) -> Self {
-        Self(path.to_owned())
+        let below = path.join("openb");
+        let is_below = !path.join(NODES).exists() && below.join(NODES).exists();
+        Self(if is_below { below } else { path.to_owned() })
     }
 
     /// The nodes with devices.
