@@ -98,7 +98,10 @@ impl Scheduler {
         if policy.bounds_memory() && known && within(&self.sizes(request)).is_none() {
             let (field, value) = match request.ask.share {
                 Share::Exclusive => ("ask.exclusive", "true, a whole device".to_owned()),
-                Share::Part { .. } => ("ask.slots", request.ask.share.slots().to_string()),
+                Share::Part { .. } => {
+                    let slots = request.ask.share.slots();
+                    ("ask.slots", format!("{slots}, as much of the memory as of the slots"))
+                }
             };
             return Err(out_of_bounds(field, value, policy, service));
         }
