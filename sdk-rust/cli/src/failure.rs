@@ -160,7 +160,9 @@ pub(crate) fn exit_of_signal(signal: i32) -> u8 {
 /// The exit code that a refusal of this reason stands for.
 fn exit_of_reason(reason: &str) -> Exit {
     match reason {
-        "NO_CAPACITY" | "DEVICES_CLOSED" | "WAIT_OVER" => Exit::NoCapacity,
+        "NO_CAPACITY" | "PLAN_INCOMPLETE" | "QUOTA_REACHED" | "DEVICES_CLOSED" | "WAIT_OVER" => {
+            Exit::NoCapacity
+        }
         "LEASE_NOT_FOUND" | "DEVICE_NOT_FOUND" | "NODE_NOT_FOUND" => Exit::NotFound,
         _ => Exit::Failed,
     }

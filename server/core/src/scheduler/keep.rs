@@ -108,16 +108,17 @@ impl Scheduler {
         if choice.is_none() && !self.is_barred(key.lease) {
             return false;
         }
+        let elsewhere = self.state.keep_of(key.lease).is_some();
+        if let Some(choice) = choice.as_ref().filter(|_| elsewhere)
+            && !self.is_better_than_elsewhere(key, lane, choice)
+        {
+            return true;
+        }
         if let Some(other) = kept {
             self.drop_keep(other, DropCause::NotFirst, Time::ZERO, out);
         }
         let Some(choice) = choice else { return true };
-        if self.state.keep_of(key.lease).is_some() {
-            if !self.is_better_than_elsewhere(key.lease, lane, &choice) {
-                return true;
-            }
-            self.drop_keep(key.lease, DropCause::Better, Time::ZERO, out);
-        }
+        self.drop_keep(key.lease, DropCause::Better, Time::ZERO, out);
         self.keep(key.lease, lane, choice, out);
         true
     }
@@ -128,12 +129,17 @@ impl Scheduler {
     }
 
     /// An owner keeps what it owns, or else what it may have by its priority; never both. It goes from one to the other
-    /// where somebody may not be preempted, if on the other side nobody is such.
-    fn is_better_than_elsewhere(&self, id: LeaseId, lane: &Lane, choice: &Choice) -> bool {
+    /// where somebody may not be preempted, if on the other side nobody is such; away from what it owns only if it is the
+    /// first of all by its priority too, else one before it would take the other set back, and so on without an end.
+    fn is_better_than_elsewhere(&self, key: OrderKey, lane: &Lane, choice: &Choice) -> bool {
+        let id = key.lease;
         let (Some(lease), Some((elsewhere, keep))) = (self.state.lease(id), self.state.keep_of(id))
         else {
             return false;
         };
+        if elsewhere.is_owner() && self.soft.queue.first_by_priority(self.shares()) != Some(key) {
+            return false;
+        }
         let own = self.own_use(id);
         let site = self.site_for(&own);
         let served = |lane: &Lane, devices: &[DeviceId]| {
@@ -143,8 +149,8 @@ impl Scheduler {
         if self.awaited(&keep.devices) || (!lane.is_owner() && served(elsewhere, &keep.devices)) {
             return false;
         }
-        let serves = choice.stubborn == 0 && served(lane, &choice.devices);
-        serves || (lane.is_owner() && !served(elsewhere, &keep.devices))
+        // Going over for nothing would take devices from others, only to leave them at the next pass.
+        choice.stubborn == 0 && served(lane, &choice.devices)
     }
 
     /// A set is kept, but somebody there may not be preempted: another set, where nobody is such, is better.
